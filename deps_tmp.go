@@ -1,0 +1,36 @@
+package main
+
+import (
+	_ "github.com/spf13/pflag"
+	_ "github.com/eclipse/paho.mqtt.golang"
+	_ "github.com/goburrow/modbus"
+	_ "github.com/google/cel-go/cel"
+	_ "github.com/jackc/pgx/v5/pgxpool"
+	_ "github.com/klauspost/compress/zstd"
+	_ "github.com/kubeedge/api/apis/devices/v1beta1"
+	_ "github.com/kubeedge/api/apis/rules/v1"
+	_ "github.com/kubeedge/kubeedge/edge/pkg/devicetwin/dttype"
+	_ "github.com/mochi-mqtt/server/v2"
+	_ "github.com/prometheus/client_golang/prometheus/promhttp"
+	_ "github.com/spf13/cobra"
+	_ "github.com/stretchr/testify/require"
+	_ "github.com/twmb/franz-go/pkg/kadm"
+	_ "github.com/twmb/franz-go/pkg/kfake"
+	_ "github.com/twmb/franz-go/pkg/kgo"
+	_ "go.bug.st/serial"
+	_ "go.uber.org/goleak"
+	_ "golang.org/x/sync/errgroup"
+	_ "golang.org/x/sys/unix"
+	_ "golang.org/x/time/rate"
+	_ "k8s.io/client-go/dynamic"
+	_ "k8s.io/client-go/dynamic/dynamicinformer"
+	_ "k8s.io/client-go/kubernetes"
+	_ "k8s.io/client-go/tools/clientcmd"
+	_ "modernc.org/sqlite"
+	_ "pgregory.net/rapid"
+	_ "sigs.k8s.io/yaml"
+	_ "github.com/creack/pty"
+	_ "github.com/jackc/tern/v2/migrate"
+)
+
+func main() {}

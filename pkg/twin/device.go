@@ -1,0 +1,140 @@
+package twin
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Type is a property's declared type, spelled as in DeviceModel.spec.properties[].type.
+type Type string
+
+// The types of devices.kubeedge.io/v1beta1 that carry a value. STREAM is refused
+// when a device is declared.
+const (
+	TypeInt     Type = "INT"     // Int or Uint
+	TypeFloat   Type = "FLOAT"   // Float, single precision on the wire
+	TypeDouble  Type = "DOUBLE"  // Float
+	TypeBoolean Type = "BOOLEAN" // Bool
+	TypeString  Type = "STRING"  // String
+	TypeBytes   Type = "BYTES"   // String, standard base64
+)
+
+// Device is one declared device, ready for a driver: the Device object merged
+// with its DeviceModel. It is immutable once handed out.
+type Device struct {
+	ID       DeviceID
+	Node     string         // Device.spec.nodeName
+	Model    string         // Device.spec.deviceModelRef.name
+	Protocol string         // Device.spec.protocol.protocolName
+	Config   map[string]any // configData: the model's, overridden by the device's; JSON values
+
+	Properties []Property // in the model's order, names are unique
+
+	// StateReportCycle is how often the device's state is reported again though
+	// it did not change; zero leaves it to the reporter.
+	StateReportCycle time.Duration
+}
+
+// Property is one declared property of a device.
+type Property struct {
+	Name     string
+	Type     Type
+	Writable bool   // accessMode ReadWrite
+	Unit     string // free text, for people
+	Minimum  Value  // zero: no bound
+	Maximum  Value  // zero: no bound
+
+	CollectCycle  time.Duration  // how often it is read; never zero
+	ReportCycle   time.Duration  // how often the twin is reported at most; never zero
+	ReportToCloud bool           // whether the twin is reported at all
+	Visitor       map[string]any // the visitor's configData: the model's, overridden by the device's
+
+	// Desired is Device.spec.properties[].desired.value, verbatim; nil if the
+	// object has none. It is text because KubeEdge makes it so: Parse gives its value.
+	Desired *string
+}
+
+// Property returns the property of that name.
+func (d *Device) Property(name string) (*Property, bool) {
+	for i := range d.Properties {
+		if d.Properties[i].Name == name {
+			return &d.Properties[i], true
+		}
+	}
+	return nil, false
+}
+
+// Parse reads text as a value of the property's type and checks it against
+// Minimum and Maximum. The error says what was wrong and what would be right.
+func (p *Property) Parse(text string) (Value, error) {
+	v, err := ParseValue(p.Type, text)
+	if err != nil {
+		return Value{}, err
+	}
+	return v, p.CheckRange(v)
+}
+
+// Coerce turns a value of any kind into one of the property's type where that
+// loses nothing, and checks its range.
+func (p *Property) Coerce(v Value) (Value, error) {
+	if v.Kind() == Float && p.Type == TypeInt {
+		f, _ := v.AsFloat()
+		if f == float64(int64(f)) && f >= -(1<<53) && f <= 1<<53 {
+			v = IntValue(int64(f))
+		}
+	}
+	return p.Parse(v.Text())
+}
+
+// CheckRange reports a number outside Minimum..Maximum.
+func (p *Property) CheckRange(v Value) error {
+	f, ok := v.AsFloat()
+	if !ok {
+		return nil
+	}
+	if lo, ok := p.Minimum.AsFloat(); ok && f < lo {
+		return fmt.Errorf("%s is below the minimum %s", v, p.Minimum)
+	}
+	if hi, ok := p.Maximum.AsFloat(); ok && f > hi {
+		return fmt.Errorf("%s is above the maximum %s", v, p.Maximum)
+	}
+	return nil
+}
+
+// ParseValue reads text as a value of type t.
+func ParseValue(t Type, text string) (Value, error) {
+	switch t {
+	case TypeInt:
+		text = strings.TrimSpace(text)
+		if i, err := strconv.ParseInt(text, 10, 64); err == nil {
+			return IntValue(i), nil
+		}
+		if u, err := strconv.ParseUint(text, 10, 64); err == nil {
+			return UintValue(u), nil
+		}
+		return Value{}, fmt.Errorf("%.80q is not an integer of 64 bits", text)
+	case TypeFloat, TypeDouble:
+		v, err := parseNumber(strings.TrimSpace(text))
+		if err != nil {
+			return Value{}, fmt.Errorf("%.80q is not a finite number", text)
+		}
+		f, _ := v.AsFloat()
+		return FloatValue(f), nil
+	case TypeBoolean:
+		switch strings.ToLower(strings.TrimSpace(text)) {
+		case "true", "1", "on":
+			return BoolValue(true), nil
+		case "false", "0", "off":
+			return BoolValue(false), nil
+		}
+		return Value{}, fmt.Errorf("%.80q is not a boolean: write true or false", text)
+	case TypeString, TypeBytes:
+		if len(text) > MaxStringValue {
+			return Value{}, fmt.Errorf("a string of %d bytes, at most %d are allowed", len(text), MaxStringValue)
+		}
+		return StringValue(text), nil
+	}
+	return Value{}, fmt.Errorf("type %q carries no value", t)
+}
