@@ -1,6 +1,8 @@
 package app
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -101,8 +103,8 @@ func loadFile(fields []field, name string) error {
 	if err != nil {
 		return fmt.Errorf("read configuration: %w", err)
 	}
-	values := map[string]any{}
-	if err := yaml.UnmarshalStrict(data, &values); err != nil {
+	values, err := decodeYAML(data)
+	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	known := map[string]field{}
@@ -127,16 +129,26 @@ func loadFile(fields []field, name string) error {
 	return errors.Join(problems...)
 }
 
+// decodeYAML refuses duplicate keys and keeps numbers as they are written.
+func decodeYAML(data []byte) (map[string]any, error) {
+	asJSON, err := yaml.YAMLToJSONStrict(data)
+	if err != nil {
+		return nil, err
+	}
+	values := map[string]any{}
+	dec := json.NewDecoder(bytes.NewReader(asJSON))
+	dec.UseNumber()
+	return values, dec.Decode(&values)
+}
+
 func yamlText(v any) (string, error) {
 	switch v := v.(type) {
 	case string:
 		return v, nil
 	case bool:
 		return strconv.FormatBool(v), nil
-	case float64:
-		return strconv.FormatFloat(v, 'f', -1, 64), nil
-	case int64:
-		return strconv.FormatInt(v, 10), nil
+	case json.Number:
+		return v.String(), nil
 	case []any:
 		parts := make([]string, len(v))
 		for i, item := range v {
