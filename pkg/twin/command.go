@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -70,7 +71,10 @@ func (c *Command) UnmarshalJSON(b []byte) error {
 		return fmt.Errorf("command: ttl %g s, want 0 to %g", w.TTL, MaxCommandTTL.Seconds())
 	}
 	*c = Command{ID: w.ID, Property: w.Property, Value: w.Value, Source: w.Source, Priority: w.Priority,
-		TTL: time.Duration(w.TTL * float64(time.Second))}
+		TTL: time.Duration(math.Round(w.TTL * float64(time.Second)))}
+	if w.TTL > 0 {
+		c.TTL = max(c.TTL, 1) // zero would mean: for ever
+	}
 	return nil
 }
 

@@ -1,6 +1,8 @@
 package twin
 
 import (
+	"encoding/base64"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -77,27 +79,27 @@ func (p *Property) Parse(text string) (Value, error) {
 }
 
 // Coerce turns a value of any kind into one of the property's type where that
-// loses nothing, and checks its range.
+// loses nothing, and checks its range. The zero Value has no type and is refused.
 func (p *Property) Coerce(v Value) (Value, error) {
-	if v.Kind() == Float && p.Type == TypeInt {
-		f, _ := v.AsFloat()
-		if f == float64(int64(f)) && f >= -(1<<53) && f <= 1<<53 {
-			v = IntValue(int64(f))
-		}
+	if v.IsZero() {
+		return Value{}, errors.New("there is no value")
 	}
-	return p.Parse(v.Text())
+	w, err := p.Parse(v.Text()) // a Float's Text has no fraction where it is whole
+	if err != nil {
+		return Value{}, err
+	}
+	if c, ok := v.Compare(w); ok && c != 0 {
+		return Value{}, fmt.Errorf("%s does not fit type %s: it would become %s", v, p.Type, w)
+	}
+	return w, nil
 }
 
 // CheckRange reports a number outside Minimum..Maximum.
 func (p *Property) CheckRange(v Value) error {
-	f, ok := v.AsFloat()
-	if !ok {
-		return nil
-	}
-	if lo, ok := p.Minimum.AsFloat(); ok && f < lo {
+	if c, ok := v.Compare(p.Minimum); ok && c < 0 {
 		return fmt.Errorf("%s is below the minimum %s", v, p.Minimum)
 	}
-	if hi, ok := p.Maximum.AsFloat(); ok && f > hi {
+	if c, ok := v.Compare(p.Maximum); ok && c > 0 {
 		return fmt.Errorf("%s is above the maximum %s", v, p.Maximum)
 	}
 	return nil
@@ -131,10 +133,16 @@ func ParseValue(t Type, text string) (Value, error) {
 		}
 		return Value{}, fmt.Errorf("%.80q is not a boolean: write true or false", text)
 	case TypeString, TypeBytes:
-		if len(text) > MaxStringValue {
-			return Value{}, fmt.Errorf("a string of %d bytes, at most %d are allowed", len(text), MaxStringValue)
+		v := StringValue(text) // may be longer than text
+		if n := max(len(text), len(v.text)); n > MaxStringValue {
+			return Value{}, fmt.Errorf("a string of %d bytes, at most %d are allowed", n, MaxStringValue)
 		}
-		return StringValue(text), nil
+		if t == TypeBytes {
+			if _, err := base64.StdEncoding.DecodeString(text); err != nil {
+				return Value{}, fmt.Errorf("%.80q is not base64 (RFC 4648, with padding)", text)
+			}
+		}
+		return v, nil
 	}
 	return Value{}, fmt.Errorf("type %q carries no value", t)
 }

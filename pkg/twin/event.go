@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 )
@@ -53,7 +54,7 @@ func (e Event) MarshalJSON() ([]byte, error) { return e.AppendJSON(nil), nil }
 // or ISO 8601 without a zone, which is taken as UTC (Python's
 // datetime.utcnow().isoformat()), or a number of seconds or milliseconds since 1970.
 // Unknown fields are allowed: others may say more than we store.
-// A null in "data" becomes bad:null.
+// A null in "data" becomes bad:null, unless "quality" already says why it is bad.
 func (e *Event) UnmarshalJSON(b []byte) error {
 	if len(b) > MaxSampleSize {
 		return fmt.Errorf("event: %d bytes, at most %d are allowed", len(b), MaxSampleSize)
@@ -88,7 +89,9 @@ func (e *Event) UnmarshalJSON(b []byte) error {
 	for name, v := range w.Data {
 		if v.IsZero() {
 			delete(w.Data, name)
-			w.Quality[name] = Bad("null")
+			if !w.Quality[name].IsBad() {
+				w.Quality[name] = Bad("null")
+			}
 		}
 	}
 	readings, err := MergeReadings(w.Data, w.Quality)
@@ -120,13 +123,13 @@ func ParseEventTime(raw json.RawMessage) (time.Time, error) {
 		}
 	} else {
 		f, err := strconv.ParseFloat(string(raw), 64)
-		if err != nil || f < 0 || f > 1e15 {
+		if err != nil || !(f >= 0 && f <= 1e15) { // so that NaN is refused too
 			return time.Time{}, fmt.Errorf("event: timestamp %.40s is not a time", raw)
 		}
 		if f < msThreshold {
 			f *= 1000
 		}
-		t = time.UnixMicro(int64(f * 1000))
+		t = time.UnixMicro(int64(math.Round(f * 1000)))
 	}
 	t = t.UTC().Truncate(time.Microsecond)
 	if t.Year() < 1970 || t.Year() > 9999 {

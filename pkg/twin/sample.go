@@ -50,7 +50,8 @@ const (
 //	{"device":"ns/name","epoch":3,"seq":17,"time":"2026-01-02T03:04:05.000006Z",
 //	 "values":{"temperature":20.5},"quality":{"level":"bad:timeout"}}
 //
-// "quality" lists only what is not good and is left out when empty; a bad property has no value.
+// "quality" lists only what is not good and is left out when empty; a bad
+// property has no value, and a property without a value that is not said to be bad is bad:null.
 func (s *Sample) AppendJSON(b []byte) []byte {
 	b = append(b, `{"device":`...)
 	b = appendString(b, s.Device.String())
@@ -90,7 +91,11 @@ func appendQuality(b []byte, readings []Reading) []byte {
 	first := true
 	for i := range readings {
 		r := &readings[i]
-		if r.Quality.IsGood() {
+		q := r.Quality
+		if r.Value.IsZero() && !q.IsBad() {
+			q = Bad("null")
+		}
+		if q.IsGood() {
 			continue
 		}
 		if first {
@@ -101,7 +106,7 @@ func appendQuality(b []byte, readings []Reading) []byte {
 		first = false
 		b = appendString(b, r.Property)
 		b = append(b, ':')
-		b = appendString(b, string(r.Quality))
+		b = appendString(b, string(q))
 	}
 	if first {
 		return b
@@ -132,6 +137,9 @@ func (s *Sample) UnmarshalJSON(b []byte) error {
 	}
 	if w.Device.IsZero() || w.Epoch == 0 || w.Seq == 0 || w.Time.IsZero() {
 		return errors.New("sample: device, epoch, seq and time are all needed, and not zero")
+	}
+	if y := w.Time.UTC().Year(); y < 1970 || y > 9999 {
+		return fmt.Errorf("sample of %s: the time is outside the years 1970 to 9999", w.Device)
 	}
 	readings, err := MergeReadings(w.Values, w.Quality)
 	if err != nil {

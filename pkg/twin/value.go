@@ -2,10 +2,12 @@ package twin
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
+	"math/big"
 	"strconv"
 	"unicode/utf8"
 )
@@ -67,7 +69,7 @@ func FloatValue(f float64) Value {
 	return Value{kind: Float, bits: math.Float64bits(f)}
 }
 
-// StringValue returns a String. Bytes that are not UTF-8 are replaced by U+FFFD.
+// StringValue returns a String. Each run of bytes that are not UTF-8 becomes one U+FFFD.
 func StringValue(s string) Value {
 	if !utf8.ValidString(s) {
 		s = string(bytes.ToValidUTF8([]byte(s), []byte("\uFFFD")))
@@ -114,12 +116,33 @@ func (v Value) Equal(w Value) bool {
 	if v.kind == w.kind {
 		return v == w
 	}
-	if v.kind == Float || w.kind == Float {
-		a, okA := v.AsFloat()
-		b, okB := w.AsFloat()
-		return okA && okB && a == b
+	c, ok := v.Compare(w)
+	return ok && c == 0
+}
+
+// Compare returns how two numbers relate, by value and without rounding:
+// -1 where v is less than w, 0 where they are equal, else 1. ok is false where one is not a number.
+func (v Value) Compare(w Value) (c int, ok bool) {
+	a, okA := v.AsFloat()
+	b, okB := w.AsFloat()
+	if !okA || !okB {
+		return 0, false
 	}
-	return false
+	if a != b || (v.kind == Float && w.kind == Float) {
+		return cmp.Compare(a, b), true // rounding to float64 never swaps two numbers
+	}
+	return v.exact().Cmp(w.exact()), true
+}
+
+// exact returns a number without rounding.
+func (v Value) exact() *big.Float {
+	switch v.kind {
+	case Int:
+		return new(big.Float).SetInt64(int64(v.bits))
+	case Uint:
+		return new(big.Float).SetUint64(v.bits)
+	}
+	return big.NewFloat(math.Float64frombits(v.bits))
 }
 
 // Text returns the value as plain text: true, -3, 20.5, hello. Floats have the
@@ -202,13 +225,15 @@ func (v *Value) UnmarshalJSON(b []byte) error {
 	if len(b) == 0 {
 		return errors.New("value: empty")
 	}
-	switch b[0] {
-	case 'n':
+	switch string(b) {
+	case "null":
 		*v = Value{}
 		return nil
-	case 't', 'f':
+	case "true", "false":
 		*v = BoolValue(b[0] == 't')
 		return nil
+	}
+	switch b[0] {
 	case '"':
 		var s string
 		if err := json.Unmarshal(b, &s); err != nil {
