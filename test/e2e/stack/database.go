@@ -190,8 +190,11 @@ func (s *Stack) initDatabase(ctx context.Context) error {
 		return err
 	}
 	dir := s.path("timescaledb", "data")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make data folder: %w", err)
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return fmt.Errorf("close data folder: %w", err)
 	}
 	if err := os.Chown(dir, uid, gid); err != nil {
 		return fmt.Errorf("own data folder: %w", err)

@@ -17,10 +17,11 @@ func (s *Stack) edgeCore() launch {
 			"--config=" + s.path("edgecore", "edgecore.yaml"),
 		},
 		dir: s.path("edgecore"),
+		// ServiceBus listens only after a first Rule has reached the node, so
+		// its port says nothing here.
 		ready: func(ctx context.Context) error {
 			return errors.Join(
 				dialReady(s.Ports.MetaServer)(ctx),
-				dialReady(s.Ports.ServiceBus)(ctx),
 				httpReady(fmt.Sprintf("http://127.0.0.1:%d/healthz", s.Ports.Edged))(ctx),
 			)
 		},
@@ -105,7 +106,6 @@ func (s *Stack) edged() object {
 		"rootDirectory":         s.path("edgecore", "kubelet"),
 		"podSandboxImage":       pauseRef,
 		"registerSchedulable":   true,
-		"nodeLabels":            object{"node-role.kubernetes.io/edge": "", "node-role.kubernetes.io/agent": ""},
 		"tailoredKubeletConfig": kubelet,
 	}
 }

@@ -71,6 +71,8 @@ type Stack struct {
 	// MetaServer is EdgeCore's local API, as http://host:port.
 	MetaServer string
 	// ServiceBus is EdgeCore's HTTP door to the cloud, as http://host:port.
+	// EdgeCore listens there only while a Rule with source servicebus has
+	// reached the node.
 	ServiceBus string
 	// Router is CloudCore's REST door to the edge, as http://host:port.
 	Router string
