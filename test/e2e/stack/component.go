@@ -38,6 +38,8 @@ type launch struct {
 	// env is added to the environment of this process.
 	env []string
 	dir string
+	// before, if set, is called right before the process is made.
+	before func() error
 	// ready returns nil once the component serves.
 	ready func(ctx context.Context) error
 	// startWithin bounds the wait for ready.

@@ -135,18 +135,6 @@ rules:
 - apiGroups: [devices.kubeedge.io]
   resources: [devicestatuses, devicestatuses/status]
   verbs: [get, list, watch, create, update, patch, delete]
-- apiGroups: [policy.kubeedge.io]
-  resources: [serviceaccountaccesses, serviceaccountaccesses/status]
-  verbs: [get, list, watch, create, update, patch, delete]
-- apiGroups: [""]
-  resources: [serviceaccounts, events]
-  verbs: [get, list, watch, create, update, patch]
-- apiGroups: [rbac.authorization.k8s.io]
-  resources: [roles, rolebindings, clusterroles, clusterrolebindings]
-  verbs: [get, list, watch]
-- apiGroups: [certificates.k8s.io]
-  resources: [certificatesigningrequests, certificatesigningrequests/approval]
-  verbs: [get, list, watch, create, update]
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding

@@ -176,11 +176,23 @@ func (s *Stack) database() (launch, error) {
 	return launch{
 		argv:        s.databaseCommand(fmt.Sprintf("%d:%d", uid, gid), "postgres", args...),
 		env:         []string{"LC_ALL=C.UTF-8"},
+		before:      s.removeDatabaseLock,
 		ready:       func(ctx context.Context) error { return s.sql(ctx, s.dsn("postgres", "postgres"), "SELECT 1") },
 		startWithin: 60 * time.Second,
 		stopSignal:  syscall.SIGINT, // do not wait for clients
 		stopWithin:  15 * time.Second,
 	}, nil
+}
+
+// removeDatabaseLock removes what a killed PostgreSQL left. It would refuse to
+// start as long as its dead predecessor is not reaped, which some init
+// processes are slow to do. The caller knows that the predecessor is dead.
+func (s *Stack) removeDatabaseLock() error {
+	err := os.Remove(s.path("timescaledb", "data", "postmaster.pid"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove database lock: %w", err)
+	}
+	return nil
 }
 
 // initDatabase makes the data folder. Anyone on this machine may connect.

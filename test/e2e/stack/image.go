@@ -17,7 +17,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// ImageUser is the user and group an image of ours runs as.
+// ImageUser is the user and group an image of ours names. The container runtime
+// takes over the user only: without runAsGroup a pod gets group 0.
 const ImageUser = "65532:65532"
 
 // pauseSource does nothing until it is told to end.

@@ -191,6 +191,11 @@ func (s *Stack) spawn(c Component, l launch) (process, error) {
 	if err := os.MkdirAll(s.path("log"), 0o755); err != nil {
 		return process{}, fmt.Errorf("make log folder: %w", err)
 	}
+	if l.before != nil {
+		if err := l.before(); err != nil {
+			return process{}, fmt.Errorf("start %s: %w", c, err)
+		}
+	}
 	log, err := os.OpenFile(s.Log(c), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return process{}, fmt.Errorf("open log of %s: %w", c, err)
