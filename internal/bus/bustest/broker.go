@@ -4,6 +4,7 @@
 package bustest
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -11,16 +12,16 @@ import (
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/hooks/auth"
-	"github.com/mochi-mqtt/server/v2/listeners"
 	"github.com/stretchr/testify/require"
 )
 
 // Broker is an MQTT broker in this process. It lets everyone in and keeps
 // nothing over a restart.
 type Broker struct {
-	mu      sync.Mutex
-	address string
-	server  *mqtt.Server
+	mu       sync.Mutex
+	address  string
+	server   *mqtt.Server // nil while stopped
+	listener *listener
 }
 
 // NewBroker returns a broker that listens on address; "127.0.0.1:0" picks a free port.
@@ -57,15 +58,15 @@ func (b *Broker) Start() error {
 	if err := server.AddHook(new(auth.AllowHook), nil); err != nil {
 		return fmt.Errorf("start broker: %w", err)
 	}
-	listener := listeners.NewTCP(listeners.Config{ID: "tcp", Address: b.address})
-	if err := server.AddListener(listener); err != nil {
+	l, err := listen(b.address)
+	if err != nil {
 		return fmt.Errorf("start broker: %w", err)
 	}
-	if err := server.Serve(); err != nil {
+	if err := errors.Join(server.AddListener(l), server.Serve()); err != nil {
+		l.Close(nil)
 		return fmt.Errorf("start broker: %w", err)
 	}
-	b.address = listener.Address()
-	b.server = server
+	b.address, b.server, b.listener = l.Address(), server, l
 	return nil
 }
 
@@ -84,4 +85,13 @@ func (b *Broker) Restart(t testing.TB) {
 	t.Helper()
 	b.Stop()
 	require.NoError(t, b.Start())
+}
+
+// Cut breaks every connection; the broker goes on, and so do persistent sessions.
+func (b *Broker) Cut() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.server != nil {
+		b.listener.cut()
+	}
 }
