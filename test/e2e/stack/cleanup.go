@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -15,51 +14,6 @@ import (
 
 // killWait bounds the wait for the end of a killed process.
 const killWait = 10 * time.Second
-
-// killShims ends the processes of pods that containerd no longer manages. The
-// pids are the ones containerd recorded in our folder; a pid counts only when
-// the process is a shim of our socket or lives in our cgroup.
-func (s *Stack) killShims(ctx context.Context) error {
-	bundles := s.path("containerd", "state", "io.containerd.runtime.v2.task", ctrNamespace)
-	files, err := filepath.Glob(filepath.Join(bundles, "*", "*.pid"))
-	if err != nil {
-		return fmt.Errorf("list pods left behind: %w", err)
-	}
-	for _, file := range files {
-		data, readErr := os.ReadFile(file)
-		if readErr != nil {
-			continue
-		}
-		pid, convErr := strconv.Atoi(strings.TrimSpace(string(data)))
-		if convErr != nil || !s.ownsPodProcess(pid) {
-			continue
-		}
-		p, identErr := identify(pid)
-		if identErr != nil {
-			continue
-		}
-		err = errors.Join(err, p.signal(syscall.SIGKILL))
-		if !p.gone(ctx, killWait) {
-			err = errors.Join(err, fmt.Errorf("kill pod process %d: it still runs", pid))
-		}
-	}
-	return err
-}
-
-// ownsPodProcess reports whether a pid belongs to a pod of this stack.
-func (s *Stack) ownsPodProcess(pid int) bool {
-	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	if err != nil {
-		return false
-	}
-	for _, arg := range strings.Split(string(cmdline), "\x00") {
-		if arg == s.containerdSocket() {
-			return true
-		}
-	}
-	groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
-	return err == nil && strings.Contains(string(groups), ":/"+s.id+"/")
-}
 
 // unmountAll unmounts everything below the run folder, the innermost first.
 func (s *Stack) unmountAll() error {

@@ -96,7 +96,7 @@ func (s *Stack) removePods(ctx context.Context) error {
 		err = s.removeTasks(ctx)
 	}
 	// What is left when containerd died or did not answer.
-	return errors.Join(err, s.killShims(ctx))
+	return errors.Join(err, s.killPods(ctx))
 }
 
 func (s *Stack) removeTasks(ctx context.Context) error {

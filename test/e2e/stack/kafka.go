@@ -2,11 +2,15 @@ package stack
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // kafkaPOM names Kafka's jars for Maven; two verbs: Kafka, logger.
@@ -64,10 +68,27 @@ func (s *Stack) kafka() (launch, error) {
 	return launch{
 		argv: append(s.kafkaJVM(bin, "-Xmx768m", "-Xms256m"),
 			"kafka.Kafka", s.path("kafka", "server.properties")),
-		ready:       dialReady(s.Ports.Kafka),
+		ready:       s.kafkaReady,
 		startWithin: 90 * time.Second,
 		stopWithin:  30 * time.Second,
 	}, nil
+}
+
+// kafkaReady is ready once the broker is a member of its cluster.
+func (s *Stack) kafkaReady(ctx context.Context) error {
+	client, err := kgo.NewClient(kgo.SeedBrokers(s.Kafka))
+	if err != nil {
+		return fmt.Errorf("ask kafka: %w", err)
+	}
+	defer client.Close()
+	brokers, err := kadm.NewClient(client).ListBrokers(ctx)
+	if err == nil && len(brokers) == 0 {
+		err = errors.New("it knows no broker")
+	}
+	if err != nil {
+		return fmt.Errorf("ask kafka: %w", err)
+	}
+	return nil
 }
 
 // kafkaJVM is the start of a command line that runs a class of Kafka.

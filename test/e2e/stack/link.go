@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -25,14 +26,21 @@ func iptables() []string { return []string{"iptables-nft", "iptables-legacy", "i
 func (s *Stack) CutLink(ctx context.Context) error {
 	var errs []error
 	for _, tool := range iptables() {
+		// Written first, so that Down finds what a crash leaves half made.
+		if err := writeFile(s.cutFile(), []byte(tool), 0o644); err != nil {
+			return err
+		}
 		err := s.cutWith(ctx, tool)
 		if err == nil {
 			return nil
 		}
-		errs = append(errs, err, s.healWith(ctx, tool))
+		errs = append(errs, err, s.HealLink(ctx))
 	}
 	return fmt.Errorf("cut link: %w", errors.Join(errs...))
 }
+
+// cutFile names the iptables variant the link is cut with, while it is.
+func (s *Stack) cutFile() string { return s.path("link-cut") }
 
 func (s *Stack) cutWith(ctx context.Context, tool string) error {
 	chain := s.chain()
@@ -62,22 +70,30 @@ func (s *Stack) cutWith(ctx context.Context, tool string) error {
 // HealLink lets packets pass again and removes what CutLink made. EdgeHub dials
 // again within two heartbeats after it noticed the cut; WaitLink tells when.
 func (s *Stack) HealLink(ctx context.Context) error {
-	var errs []error
-	for _, tool := range iptables() {
-		errs = append(errs, s.healWith(ctx, tool))
+	tool, err := os.ReadFile(s.cutFile())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
 	}
-	return errors.Join(errs...)
+	if err != nil {
+		return fmt.Errorf("heal link: %w", err)
+	}
+	if err := s.healWith(ctx, string(tool)); err != nil {
+		return err
+	}
+	if err := os.Remove(s.cutFile()); err != nil {
+		return fmt.Errorf("heal link: %w", err)
+	}
+	return nil
 }
 
-// healWith removes the chain as one variant sees it. A variant that does not
-// work, or has no such chain, is fine.
+// healWith removes the chain, or the part of it that was made.
 func (s *Stack) healWith(ctx context.Context, tool string) error {
 	if _, err := run(ctx, tool, "-w", "-S", s.chain()); err != nil {
-		return nil //nolint:nilerr // nothing to remove
+		return nil //nolint:nilerr // there is no chain
 	}
-	for range 10 {
+	if _, err := run(ctx, tool, "-w", "-C", "INPUT", "-j", s.chain()); err == nil {
 		if _, err := run(ctx, tool, "-w", "-D", "INPUT", "-j", s.chain()); err != nil {
-			break
+			return fmt.Errorf("heal link: %w", err)
 		}
 	}
 	for _, flag := range []string{"-F", "-X"} {
@@ -88,14 +104,14 @@ func (s *Stack) healWith(ctx context.Context, tool string) error {
 	return nil
 }
 
-// LinkCut reports whether the link is cut by CutLink.
+// LinkCut reports whether CutLink's rules are in force.
 func (s *Stack) LinkCut(ctx context.Context) bool {
-	for _, tool := range iptables() {
-		if _, err := run(ctx, tool, "-w", "-C", "INPUT", "-j", s.chain()); err == nil {
-			return true
-		}
+	tool, err := os.ReadFile(s.cutFile())
+	if err != nil {
+		return false
 	}
-	return false
+	_, err = run(ctx, string(tool), "-w", "-C", "INPUT", "-j", s.chain())
+	return err == nil
 }
 
 // WaitLink waits until news of the edge node arrives in the cloud: the lease

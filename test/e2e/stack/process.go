@@ -91,7 +91,17 @@ func (p process) alive() bool {
 		return false
 	}
 	st, err := parseStat(stat)
-	return err == nil && st.state != 'Z' && st.state != 'X'
+	if err != nil || st.state == 'X' {
+		return false
+	}
+	return st.state != 'Z' || p.hasThreads()
+}
+
+// hasThreads reports whether a zombie still has threads that are about to end.
+// Until they have, its sockets and files stay open.
+func (p process) hasThreads() bool {
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.PID))
+	return err == nil && len(tasks) > 1
 }
 
 // family returns the process and its descendants, parents first. It is empty

@@ -366,3 +366,31 @@ func newStack(t *testing.T, dir string) *Stack {
 	}
 	return s
 }
+
+// Only a process that was told our socket belongs to our pods.
+func TestKillPods(t *testing.T) {
+	s := newStack(t, t.TempDir())
+	other := newStack(t, t.TempDir())
+	shim := func(of *Stack) process {
+		cmd := exec.Command("sh", "-c", "sleep 60; true", "shim", "-address", of.containerdSocket())
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+		p, err := identify(cmd.Process.Pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	ours, stranger := shim(s), shim(other)
+	if err := s.killPods(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if ours.alive() {
+		t.Error("our shim lives on")
+	}
+	if !stranger.alive() {
+		t.Error("a stranger was killed")
+	}
+}
