@@ -80,3 +80,13 @@ func (o *Objects) Add(other Objects) {
 	o.Models = append(o.Models, other.Models...)
 	o.Skipped += other.Skipped
 }
+
+// Name returns kind, namespace and name as problems give them: "Device default/boiler".
+func (d *Device) Name() string {
+	return objectName(kindDevice, namespaceOf(d.Object.Namespace), d.Object.Name)
+}
+
+// Name returns kind, namespace and name as problems give them: "DeviceModel default/boiler".
+func (m *Model) Name() string {
+	return objectName(kindModel, namespaceOf(m.Object.Namespace), m.Object.Name)
+}

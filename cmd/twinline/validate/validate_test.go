@@ -1,0 +1,120 @@
+package validate
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/twinline/twinline/internal/app"
+	"github.com/twinline/twinline/pkg/mapper"
+	"github.com/twinline/twinline/pkg/twin"
+)
+
+// fussy is a driver that refuses every property whose visitor has no address.
+type fussy struct{}
+
+func (fussy) Protocol() string { return "modbus" }
+
+func (fussy) Open(d twin.Device) (mapper.Conn, []twin.Problem) {
+	var problems []twin.Problem
+	for _, p := range d.Properties {
+		if p.Visitor["address"] == nil {
+			problems = append(problems, twin.Problem{Object: "Device " + d.ID.String(), Field: p.Name, What: "no address", Remedy: "write one"})
+		}
+	}
+	return nil, problems
+}
+
+const good = `
+apiVersion: devices.kubeedge.io/v1beta1
+kind: DeviceModel
+metadata: {name: m}
+spec:
+  properties:
+  - {name: p, type: INT, accessMode: ReadOnly, visitors: {configData: {address: 1}}}
+---
+apiVersion: devices.kubeedge.io/v1beta1
+kind: Device
+metadata: {name: d}
+spec:
+  deviceModelRef: {name: m}
+  nodeName: edge-a
+  protocol: {protocolName: modbus}
+  properties: [{name: p}]
+`
+
+func validate(t *testing.T, stdin string, args ...string) (out string, code int) {
+	t.Helper()
+	cmd := NewCommand(map[string]func() mapper.Driver{"modbus": func() mapper.Driver { return fussy{} }})
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	var stdout, stderr bytes.Buffer
+	cmd.SetArgs(args)
+	cmd.SetIn(strings.NewReader(stdin))
+	cmd.SetOut(&stdout)
+	code = app.ExitCode(cmd.Execute(), &stderr)
+	return stdout.String(), code
+}
+
+func TestValidate(t *testing.T) {
+	for name, test := range map[string]struct {
+		stdin string
+		want  string
+		code  int
+	}{
+		"good":           {good, "1 device, 1 model, 0 problems\n", app.ExitOK},
+		"nothing":        {"", "0 devices, 0 models, 0 problems\n", app.ExitOK},
+		"others":         {"apiVersion: v1\nkind: Pod\n", "0 devices, 0 models, 0 problems\n", app.ExitOK},
+		"the driver's":   {strings.Replace(good, "address", "adress", 1), "stdin: Device default/d: p: no address; write one\n1 device, 1 model, 1 problem\n", app.ExitConfig},
+		"declared wrong": {strings.Replace(good, "type: INT", "type: INTEGER", 1), "stdin: DeviceModel default/m: spec.properties[0].type: \"INTEGER\" is not a type; write INT, FLOAT, DOUBLE, BOOLEAN, STRING or BYTES\n1 device, 1 model, 1 problem\n", app.ExitConfig},
+		"not YAML":       {"a: [", "stdin: yaml: line 1: did not find expected node content; mend it there; the rest of this document was not read\n0 devices, 0 models, 1 problem\n", app.ExitConfig},
+		"a protocol that is not known": {strings.Replace(good, "modbus", "modbuss", 1),
+			"note: 1 device of the protocol \"modbuss\": its configData was not checked (did you mean modbus?)\n1 device, 1 model, 0 problems\n", app.ExitOK},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out, code := validate(t, test.stdin, "-")
+			require.Equal(t, test.want, out)
+			require.Equal(t, test.code, code)
+		})
+	}
+}
+
+func TestFoldersAndFiles(t *testing.T) {
+	dir := t.TempDir()
+	model, device, _ := strings.Cut(good, "---")
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "models"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "models", "m.yml"), []byte(model), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "d.yaml"), []byte(strings.Replace(device, "nodeName: edge-a", "", 1)), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte("resources: [d.yaml]\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "README.md"), []byte("not: [yaml"), 0o600))
+	out, code := validate(t, "", dir)
+	require.Equal(t, app.ExitConfig, code)
+	require.Equal(t, filepath.Join(dir, "d.yaml")+": Device default/d: spec.nodeName: missing: no node serves the device; write the name of the edge node that the device is wired to\n1 device, 1 model, 1 problem\n", out)
+}
+
+func TestJSON(t *testing.T) {
+	out, code := validate(t, strings.Replace(good, "address", "adress", 1), "-", "-o", "json")
+	require.Equal(t, app.ExitConfig, code)
+	var r Report
+	require.NoError(t, json.Unmarshal([]byte(out), &r))
+	require.Equal(t, Report{Devices: 1, Models: 1, Notes: []string{},
+		Problems: []Problem{{Source: "stdin", Object: "Device default/d", Field: "p", What: "no address", Remedy: "write one"}}}, r)
+	out, _ = validate(t, good, "-", "-o", "json")
+	require.Contains(t, out, `"problems": []`)
+}
+
+func TestUse(t *testing.T) {
+	_, code := validate(t, "")
+	require.Equal(t, app.ExitConfig, code)
+	_, code = validate(t, "", "-", "--output", "xml")
+	require.Equal(t, app.ExitConfig, code)
+	_, code = validate(t, "", filepath.Join(t.TempDir(), "gone.yaml"))
+	require.Equal(t, app.ExitFailed, code)
+	out, code := validate(t, "", "--help")
+	require.Equal(t, app.ExitOK, code)
+	require.Contains(t, out, example)
+}
