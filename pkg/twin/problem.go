@@ -4,10 +4,10 @@ import "strings"
 
 // Problem is one mistake in a declaration, said so that its author can mend it.
 type Problem struct {
-	Object string // kind and name: "Device default/boiler"
-	Field  string // path in the object: "spec.properties[2].visitors.configData.address"
-	What   string // what is wrong: "address 70000 is beyond 65535"
-	Remedy string // what to write instead: "use an address from 0 to 65535"
+	Object string `json:"object"`           // kind and name: "Device default/boiler"
+	Field  string `json:"field,omitempty"`  // path in the object: "spec.properties[2].visitors.configData.address"
+	What   string `json:"what"`             // what is wrong: "address 70000 is beyond 65535"
+	Remedy string `json:"remedy,omitempty"` // what to write instead: "use an address from 0 to 65535"
 }
 
 // Error returns "<object>: <field>: <what>; <remedy>".

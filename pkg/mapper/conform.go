@@ -1,0 +1,103 @@
+package mapper
+
+import (
+	"encoding/base64"
+	"fmt"
+
+	"github.com/twinline/twinline/pkg/twin"
+)
+
+// conform makes of what a driver returned exactly one reading for each of
+// props, in their order, each of which keeps the contract: the declared type, a valid
+// quality, a value exactly where the quality is not bad. What cannot be mended
+// is bad:driver, and faults says why. Nothing is ever taken by position, so
+// a driver that mixes up the order cannot give one property the value of another.
+func conform(props []*twin.Property, got []twin.Reading) (out []twin.Reading, faults []string) {
+	byName := make(map[string]int, len(got))
+	for i := range got {
+		if _, twice := byName[got[i].Property]; twice {
+			faults = append(faults, fmt.Sprintf("property %s was returned twice", got[i].Property))
+			byName[got[i].Property] = -1
+			continue
+		}
+		byName[got[i].Property] = i
+	}
+	out = make([]twin.Reading, len(props))
+	for k, p := range props {
+		i, ok := byName[p.Name]
+		switch {
+		case !ok:
+			faults = append(faults, fmt.Sprintf("property %s was asked for and not returned", p.Name))
+			out[k] = twin.BadReading(p.Name, "driver")
+		case i < 0:
+			out[k] = twin.BadReading(p.Name, "driver")
+		default:
+			var fault string
+			if out[k], fault = conformOne(p, got[i]); fault != "" {
+				faults = append(faults, fault)
+			}
+		}
+	}
+	return out, faults
+}
+
+func conformOne(p *twin.Property, r twin.Reading) (twin.Reading, string) {
+	bad := func(format string, args ...any) (twin.Reading, string) {
+		return twin.BadReading(p.Name, "driver"), "property " + p.Name + ": " + fmt.Sprintf(format, args...)
+	}
+	if !r.Quality.Valid() {
+		return bad("%.80q is not a quality", r.Quality)
+	}
+	if r.Quality.IsBad() {
+		return twin.Reading{Property: p.Name, Quality: r.Quality}, ""
+	}
+	v, ok := typed(p.Type, r.Value)
+	if !ok {
+		return bad("%.80q is not a value of type %s", r.Value.String(), p.Type)
+	}
+	q := r.Quality
+	if q.IsGood() {
+		q = ""
+		if p.CheckRange(v) != nil {
+			q = twin.Uncertain("range")
+		}
+	}
+	return twin.Reading{Property: p.Name, Value: v, Quality: q}, ""
+}
+
+// typed returns v as a value of type t where it is one, or is the same number.
+func typed(t twin.Type, v twin.Value) (twin.Value, bool) {
+	switch t {
+	case twin.TypeInt:
+		if v.Kind() == twin.Float {
+			w, err := (&twin.Property{Type: t}).Coerce(v)
+			return w, err == nil
+		}
+		return v, v.Kind() == twin.Int || v.Kind() == twin.Uint
+	case twin.TypeFloat, twin.TypeDouble:
+		f, ok := v.AsFloat()
+		w := twin.FloatValue(f)
+		return w, ok && w.Equal(v)
+	case twin.TypeBoolean:
+		return v, v.Kind() == twin.Bool
+	case twin.TypeString, twin.TypeBytes:
+		s, ok := v.AsString()
+		if !ok || len(s) > twin.MaxStringValue {
+			return v, false
+		}
+		if t == twin.TypeBytes {
+			_, err := base64.StdEncoding.DecodeString(s)
+			return v, err == nil
+		}
+		return v, true
+	}
+	return v, false
+}
+
+// why returns the word for err that is valid in a quality.
+func why(err error) string {
+	if w := Reason(err); twin.Bad(w).Valid() {
+		return w
+	}
+	return "error"
+}
