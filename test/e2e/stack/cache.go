@@ -45,6 +45,13 @@ func (c cache) dir(a artifact) string {
 	return filepath.Join(c.root, a.name+"-"+a.version)
 }
 
+// lock keeps other processes from building and installing.
+func (c cache) lock(ctx context.Context) (func(), error) {
+	return lockFile(ctx, filepath.Join(c.root, "lock"), func() {
+		c.progress.say("waiting for another build")
+	})
+}
+
 // has reports whether every file of the artifact is there.
 func (c cache) has(a artifact) bool {
 	for _, f := range a.files {
@@ -61,9 +68,7 @@ func (c cache) get(ctx context.Context, s *Stack, a artifact) error {
 	if c.has(a) {
 		return nil
 	}
-	unlock, err := lockFile(ctx, filepath.Join(c.root, "lock"), func() {
-		c.progress.say("waiting for another build")
-	})
+	unlock, err := c.lock(ctx)
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 )
@@ -116,21 +115,4 @@ func (s *Stack) removeTasks(ctx context.Context) error {
 		_, err = s.ctr(ctx, append([]string{"containers", "rm"}, ids...)...)
 	}
 	return err
-}
-
-// ensureEmpty makes a folder and removes what it holds.
-func ensureEmpty(dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("make %s: %w", dir, err)
-	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return fmt.Errorf("list %s: %w", dir, err)
-	}
-	for _, e := range entries {
-		if err := os.RemoveAll(dir + "/" + e.Name()); err != nil {
-			return fmt.Errorf("clear %s: %w", dir, err)
-		}
-	}
-	return nil
 }

@@ -44,7 +44,7 @@ func debootstrap(ctx context.Context, root string) error {
 		return err
 	}
 	for _, spare := range []string{"var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale"} {
-		if err := ensureEmpty(filepath.Join(root, spare)); err != nil {
+		if err := clearDir(filepath.Join(root, spare)); err != nil {
 			return err
 		}
 	}

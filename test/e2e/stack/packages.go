@@ -14,7 +14,7 @@ import (
 func debianPackages() map[string]string {
 	return map[string]string{
 		"ca-certificates":             "certificates for the package and module mirrors",
-		"conntrack":                   "edged looks for it at start",
+		"conntrack":                   "tables of connections, to look at by hand",
 		"containerd":                  "runs the edge pods",
 		"containernetworking-plugins": "network of pods without hostNetwork",
 		"debootstrap":                 "makes the Debian 13 folder TimescaleDB comes from",
@@ -40,6 +40,14 @@ func (s *Stack) installPackages(ctx context.Context) error {
 	wanted := debianPackages()
 	missing, err := missingPackages(ctx, wanted)
 	if err != nil || len(missing) == 0 {
+		return err
+	}
+	unlock, err := s.cache.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if missing, err = missingPackages(ctx, wanted); err != nil || len(missing) == 0 {
 		return err
 	}
 	for _, name := range missing {

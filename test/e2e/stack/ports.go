@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"strconv"
@@ -80,7 +81,8 @@ func choosePorts(want Ports, busy func(port int) bool) (Ports, error) {
 
 // portBusy reports whether something listens on the loopback port.
 func portBusy(port int) bool {
-	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	var c net.ListenConfig
+	l, err := c.Listen(context.Background(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err != nil {
 		return true
 	}

@@ -211,7 +211,7 @@ func (s *Stack) spawn(c Component, l launch) (process, error) {
 		return process{}, fmt.Errorf("open log of %s: %w", c, err)
 	}
 	defer func() { _ = log.Close() }()
-	cmd := exec.Command(l.argv[0], l.argv[1:]...)
+	cmd := exec.Command(l.argv[0], l.argv[1:]...) //nolint:noctx // it outlives every context of ours
 	cmd.Env = append(os.Environ(), l.env...)
 	cmd.Dir = l.dir
 	cmd.Stdout, cmd.Stderr = log, log

@@ -317,6 +317,31 @@ func TestRunDir(t *testing.T) {
 	}
 }
 
+func TestEnsureOurs(t *testing.T) {
+	s := newStack(t, filepath.Join(t.TempDir(), "run"))
+	if err := s.ensureOurs(); err != nil {
+		t.Errorf("no folder: %v", err)
+	}
+	if err := writeFile(s.path("precious"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.ensureOurs(); err == nil {
+		t.Error("a stranger's folder: no error")
+	}
+	if err := s.writeState(state{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.ensureOurs(); err != nil {
+		t.Errorf("a stack's folder: %v", err)
+	}
+	if err := clearDir(s.Dir, stateFile); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(s.Dir); err != nil || len(left) != 1 || left[0].Name() != stateFile {
+		t.Errorf("cleared folder holds %v, %v", left, err)
+	}
+}
+
 func TestCacheKeepsOnlyCompleteBuilds(t *testing.T) {
 	s := newStack(t, t.TempDir())
 	built := 0

@@ -7,9 +7,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 )
+
+// stateFile is the name of the state below the run folder.
+const stateFile = "stack.json"
 
 // state is what a run folder remembers between processes.
 type state struct {
@@ -23,12 +27,12 @@ type state struct {
 // readState returns the zero state and os.ErrNotExist when there is none.
 func (s *Stack) readState() (state, error) {
 	var st state
-	data, err := os.ReadFile(s.path("stack.json"))
+	data, err := os.ReadFile(s.path(stateFile))
 	if err != nil {
 		return st, fmt.Errorf("read stack state: %w", err)
 	}
 	if err := json.Unmarshal(data, &st); err != nil {
-		return st, fmt.Errorf("parse stack state %s: %w", s.path("stack.json"), err)
+		return st, fmt.Errorf("parse stack state %s: %w", s.path(stateFile), err)
 	}
 	return st, nil
 }
@@ -38,7 +42,7 @@ func (s *Stack) writeState(st state) error {
 	if err != nil {
 		return fmt.Errorf("encode stack state: %w", err)
 	}
-	return writeFile(s.path("stack.json"), append(data, '\n'), 0o644)
+	return writeFile(s.path(stateFile), append(data, '\n'), 0o644)
 }
 
 // writeFile replaces a file atomically, making its folder if needed.
@@ -93,4 +97,40 @@ func (s *Stack) lock(ctx context.Context) (func(), error) {
 	return lockFile(ctx, s.Dir+".lock", func() {
 		s.progress.say("waiting for another process that works on %s", s.Dir)
 	})
+}
+
+// ensureOurs refuses a run folder that holds something and is not of a stack,
+// because Up erases its contents.
+func (s *Stack) ensureOurs() error {
+	entries, err := os.ReadDir(s.Dir)
+	if errors.Is(err, os.ErrNotExist) || err == nil && len(entries) == 0 {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list run folder: %w", err)
+	}
+	if _, err := os.Stat(s.path(stateFile)); err != nil {
+		return fmt.Errorf("run folder %s: not empty and not of a stack, so it is not erased: %w", s.Dir, err)
+	}
+	return nil
+}
+
+// clearDir makes a folder and removes what it holds, except the named entries.
+func clearDir(dir string, keep ...string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("make %s: %w", dir, err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("list %s: %w", dir, err)
+	}
+	for _, e := range entries {
+		if slices.Contains(keep, e.Name()) {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return fmt.Errorf("clear %s: %w", dir, err)
+		}
+	}
+	return nil
 }

@@ -53,7 +53,11 @@ func (s *Stack) Up(ctx context.Context) error {
 
 // bring starts everything on a clean machine.
 func (s *Stack) bring(ctx context.Context) error {
-	if err := ensureEmpty(s.Dir); err != nil {
+	if err := s.ensureOurs(); err != nil {
+		return err
+	}
+	// The state goes last: a folder without it is not taken for ours.
+	if err := clearDir(s.Dir, stateFile); err != nil {
 		return err
 	}
 	ports, err := choosePorts(wantedPorts(), portBusy)
