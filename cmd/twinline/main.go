@@ -1,0 +1,38 @@
+// Command twinline is the tool for people: a demo, a simulator, checks.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/twinline/twinline/cmd/twinline/simulate"
+	"github.com/twinline/twinline/internal/app"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := &cobra.Command{
+		Use:           "twinline",
+		Short:         "KubeEdge's device plane made trustworthy",
+		Version:       app.Version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return app.ConfigError(err) })
+	root.AddCommand(simulate.NewCommand(), newPrepareCommand())
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	return app.ExitCode(root.ExecuteContext(ctx), stderr)
+}
