@@ -227,7 +227,7 @@ func TestDecode(t *testing.T) {
 		"status is another":  {"apiVersion: devices.kubeedge.io/v1beta1\nkind: DeviceStatus\nmetadata: {name: a}\n", 0, 0, 1, nil},
 		"of others":          {"apiVersion: example.com/v1\nkind: Device\n", 0, 0, 1, nil},
 		"old version":        {"apiVersion: devices.kubeedge.io/v1alpha2\nkind: Device\nmetadata: {name: a}\n", 0, 0, 0, []string{"f: devices.kubeedge.io/v1alpha2 Device is of another version; write it as devices.kubeedge.io/v1beta1, whose fields differ"}},
-		"no kind":            {"metadata: {name: a}\n", 0, 0, 0, []string{"f: no apiVersion and kind; write apiVersion: devices.kubeedge.io/v1beta1 and kind: Device or DeviceModel"}},
+		"no kind":            {"metadata: {name: a}\n", 0, 0, 0, []string{"f: no apiVersion and kind; write both, such as apiVersion: devices.kubeedge.io/v1beta1 and kind: Device"}},
 		"no name":            {"apiVersion: devices.kubeedge.io/v1beta1\nkind: Device\n", 0, 0, 0, []string{"f: a Device without a name; write metadata.name"}},
 		"a text":             {"hello", 0, 0, 0, []string{"f: not an object; write apiVersion, kind, metadata and spec"}},
 		"items":              {"apiVersion: v1\nkind: List\nitems: 3\n", 0, 0, 0, []string{"f: items is not a list; write a list of objects"}},

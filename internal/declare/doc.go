@@ -7,15 +7,16 @@ import (
 	"time"
 
 	"github.com/kubeedge/api/apis/devices/v1beta1"
+
+	"github.com/twinline/twinline/internal/document"
 )
 
 // Bounds of what is read.
 const (
-	// MaxSize bounds one file or answer, in bytes: about ten thousand devices.
-	MaxSize = 32 << 20
-	// MaxObjects bounds the objects of one file or answer; KubeEdge names a few
-	// hundred devices for one node as its practical limit.
-	MaxObjects = 20_000
+	// MaxSize bounds one file or answer, in bytes.
+	MaxSize = document.MaxSize
+	// MaxObjects bounds the objects of one file or answer.
+	MaxObjects = document.MaxObjects
 	// MaxProperties bounds the properties of one device, as a sample does (twin.MaxSampleReadings).
 	MaxProperties = 4096
 	// MaxProblems bounds the problems said of one object: nobody reads more at once.
