@@ -6,11 +6,14 @@ package document
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	sjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
+	goyaml "sigs.k8s.io/yaml/goyaml.v2"
 
 	"github.com/twinline/twinline/pkg/twin"
 )
@@ -53,21 +56,44 @@ func Read(source string, data []byte, visit func(Object)) []twin.Problem {
 		r.problem("", fmt.Sprintf("more than %d bytes", MaxSize), "split it")
 		return r.problems
 	}
-	if trimmed := bytes.TrimSpace(data); len(trimmed) > 0 && trimmed[0] == '{' && json.Valid(trimmed) {
-		r.json(source, trimmed)
+	if objects, ok := jsonStream(data); ok {
+		for i, object := range objects {
+			r.json(numbered(source, i), object)
+		}
 		return r.problems
 	}
 	for i, doc := range split(data) {
-		where := source
-		if i > 0 {
-			where = fmt.Sprintf("%s, document %d", source, i+1)
-		}
-		r.yaml(where, doc)
+		r.yaml(numbered(source, i), doc)
 		if r.full {
 			break
 		}
 	}
 	return r.problems
+}
+
+func numbered(source string, i int) string {
+	if i == 0 {
+		return source
+	}
+	return fmt.Sprintf("%s, document %d", source, i+1)
+}
+
+// jsonStream returns the objects of data if it is JSON, one or several after another.
+func jsonStream(data []byte) ([]json.RawMessage, bool) {
+	if trimmed := bytes.TrimSpace(data); len(trimmed) == 0 || trimmed[0] != '{' {
+		return nil, false
+	}
+	var objects []json.RawMessage
+	for d := json.NewDecoder(bytes.NewReader(data)); ; {
+		var object json.RawMessage
+		switch err := d.Decode(&object); {
+		case errors.Is(err, io.EOF):
+			return objects, true
+		case err != nil || len(objects) > MaxObjects:
+			return objects, err == nil // what is beyond the bound is refused by admit
+		}
+		objects = append(objects, object)
+	}
 }
 
 // reader gathers what one Read finds.
@@ -118,10 +144,31 @@ func split(data []byte) []document {
 	return kept
 }
 
+// ended reports whether text is one YAML document and no more: the YAML module
+// ignores what follows an object in braces.
+func ended(text []byte) bool {
+	d := goyaml.NewDecoder(bytes.NewReader(text))
+	for line := range bytes.Lines(text) {
+		line = bytes.TrimSpace(line)
+		if len(line) == 0 || line[0] == '#' {
+			continue
+		}
+		if !bytes.ContainsRune([]byte(`{["'!&`), rune(line[0])) {
+			return true // a block goes on to the end
+		}
+		break
+	}
+	var first, second any
+	return d.Decode(&first) == nil && errors.Is(d.Decode(&second), io.EOF)
+}
+
 const unread = "mend it there; the rest of this document was not read"
 
 func (r *reader) yaml(where string, doc document) {
 	data, err := yaml.YAMLToJSONStrict(doc.text)
+	if err == nil && !ended(doc.text) {
+		err = errors.New("there is more after the end of the object")
+	}
 	if err == nil {
 		r.json(where, data)
 		return
