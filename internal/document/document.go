@@ -147,7 +147,6 @@ func split(data []byte) []document {
 // ended reports whether text is one YAML document and no more: the YAML module
 // ignores what follows an object in braces.
 func ended(text []byte) bool {
-	d := goyaml.NewDecoder(bytes.NewReader(text))
 	for line := range bytes.Lines(text) {
 		line = bytes.TrimSpace(line)
 		if len(line) == 0 || line[0] == '#' {
@@ -156,10 +155,11 @@ func ended(text []byte) bool {
 		if !bytes.ContainsRune([]byte(`{["'!&`), rune(line[0])) {
 			return true // a block goes on to the end
 		}
-		break
+		d := goyaml.NewDecoder(bytes.NewReader(text))
+		var first, second any
+		return d.Decode(&first) == nil && errors.Is(d.Decode(&second), io.EOF)
 	}
-	var first, second any
-	return d.Decode(&first) == nil && errors.Is(d.Decode(&second), io.EOF)
+	return true
 }
 
 const unread = "mend it there; the rest of this document was not read"
