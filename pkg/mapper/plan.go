@@ -33,14 +33,15 @@ type planned struct {
 	due      time.Time
 }
 
-// newPlan starts at now, put off by a phase that follows from the device's name alone.
+// newPlan starts at now, put off by a phase that follows from the device's name
+// alone. No cycle is shorter than atLeast.
 func newPlan(d *twin.Device, now time.Time, atLeast time.Duration) *plan {
 	p := &plan{items: make([]planned, len(d.Properties))}
 	shortest := maxPhase
 	for i := range d.Properties {
-		cycle := max(d.Properties[i].CollectCycle, minCycle, atLeast)
-		p.items[i] = planned{property: &d.Properties[i], cycle: cycle}
+		cycle := max(d.Properties[i].CollectCycle, minCycle)
 		shortest = min(shortest, cycle)
+		p.items[i] = planned{property: &d.Properties[i], cycle: max(cycle, atLeast)}
 	}
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(d.ID.String()))
