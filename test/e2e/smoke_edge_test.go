@@ -114,6 +114,9 @@ func smokePod(t *testing.T, s *stack.Stack) {
 	ask(http.MethodGet, "/user", stack.ImageUser)
 	ask(http.MethodPut, "/state", "/state/written-by-probe")
 	ask(http.MethodGet, "/serial?line=ping", "echo ping\n")
+	if log, err := s.PodLog("iot-platform", "smoke"); err != nil || !strings.Contains(log, "answering on "+address) {
+		t.Errorf("pod log: %q, %v", log, err)
+	}
 	token, err := get(t.Context(), "http://"+address+"/token")
 	if err != nil {
 		t.Fatal(err)

@@ -35,7 +35,9 @@ func (s *Stack) Up(ctx context.Context) error {
 			s.progress.say("the stack in %s is up already", s.Dir)
 			return nil
 		}
-		s.progress.say("cleaning what an earlier stack left in %s", s.Dir)
+		if st.Up {
+			s.progress.say("taking down what is left of the stack in %s", s.Dir)
+		}
 		if err := s.down(ctx); err != nil {
 			return err
 		}

@@ -72,3 +72,21 @@ func (s *Stack) volumePath(name string) (string, error) {
 	}
 	return s.path("volumes", name), nil
 }
+
+// PodLog returns what all containers of a pod on the edge node have written, in
+// the runtime's format. `kubectl logs` does not work there: CloudStream is off.
+func (s *Stack) PodLog(namespace, pod string) (string, error) {
+	files, err := filepath.Glob(s.path("edgecore", "podlogs", namespace+"_"+pod+"_*", "*", "*.log"))
+	if err != nil {
+		return "", fmt.Errorf("find log of pod %s/%s: %w", namespace, pod, err)
+	}
+	var b strings.Builder
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return "", fmt.Errorf("read log of pod %s/%s: %w", namespace, pod, err)
+		}
+		fmt.Fprintf(&b, "--- %s\n%s", filepath.Base(filepath.Dir(file)), data)
+	}
+	return b.String(), nil
+}

@@ -45,6 +45,7 @@ func main() {
 		<-end
 		_ = server.Close()
 	}()
+	log.Printf("answering on %s", *listen)
 	if err := server.ListenAndServe(); err != nil && !errors.Is(err, http.ErrServerClosed) {
 		log.Fatal(err)
 	}
