@@ -3,15 +3,8 @@ package simulator
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"time"
-
-	"golang.org/x/sys/unix"
-
-	"github.com/creack/pty"
 )
 
 // quiet is the silence after which a serial line's input is taken for a new
@@ -20,50 +13,6 @@ const quiet = 20 * time.Millisecond
 
 // maxRTU is the longest RTU frame, Modbus over Serial Line V1.02 section 2.5.1.
 const maxRTU = 256
-
-// openPTY makes a pseudo terminal and a symbolic link to its far end at path,
-// replacing a link that is there; anything else there is an error.
-func openPTY(path string) (near, far *os.File, err error) {
-	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSymlink == 0 {
-		return nil, nil, fmt.Errorf("make serial line %s: something else is there; remove it or choose another path", path)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, nil, fmt.Errorf("make serial line %s: %w", path, err)
-	}
-	near, far, err = pty.Open()
-	if err != nil {
-		return nil, nil, fmt.Errorf("make serial line %s: %w", path, err)
-	}
-	fail := func(err error) (*os.File, *os.File, error) {
-		_ = near.Close()
-		_ = far.Close()
-		return nil, nil, fmt.Errorf("make serial line %s: %w", path, err)
-	}
-	if err := raw(far); err != nil {
-		return fail(err)
-	}
-	if err := far.Chmod(0o666); err != nil {
-		return fail(err)
-	}
-	_ = os.Remove(path)
-	if err := os.Symlink(far.Name(), path); err != nil {
-		return fail(err)
-	}
-	return near, far, nil
-}
-
-// raw switches off what a terminal does to bytes (cfmakeraw, termios(3)).
-func raw(f *os.File) error {
-	t, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	if err != nil {
-		return err
-	}
-	t.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP | unix.INLCR | unix.IGNCR | unix.ICRNL | unix.IXON
-	t.Oflag &^= unix.OPOST
-	t.Lflag &^= unix.ECHO | unix.ECHONL | unix.ICANON | unix.ISIG | unix.IEXTEN
-	t.Cflag = t.Cflag&^(unix.CSIZE|unix.PARENB) | unix.CS8
-	return unix.IoctlSetTermios(int(f.Fd()), unix.TCSETS, t)
-}
 
 // serveRTU answers requests on a serial line until ctx ends or port is closed.
 func (l *line) serveRTU(ctx context.Context, port io.ReadWriter) {

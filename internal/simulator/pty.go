@@ -1,0 +1,76 @@
+package simulator
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// openPTY makes a pseudo terminal and a symbolic link to its far end at path,
+// replacing a link that is there; anything else there is an error.
+func openPTY(path string) (near, far *os.File, err error) {
+	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSymlink == 0 {
+		return nil, nil, fmt.Errorf("make serial line %s: something else is there; remove it or choose another path", path)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, nil, fmt.Errorf("make serial line %s: %w", path, err)
+	}
+	near, far, err = newPTY()
+	if err != nil {
+		return nil, nil, fmt.Errorf("make serial line %s: %w", path, err)
+	}
+	fail := func(err error) (*os.File, *os.File, error) {
+		_ = near.Close()
+		_ = far.Close()
+		return nil, nil, fmt.Errorf("make serial line %s: %w", path, err)
+	}
+	if err := raw(far); err != nil {
+		return fail(err)
+	}
+	if err := far.Chmod(0o666); err != nil {
+		return fail(err)
+	}
+	_ = os.Remove(path)
+	if err := os.Symlink(far.Name(), path); err != nil {
+		return fail(err)
+	}
+	return near, far, nil
+}
+
+// raw switches off what a terminal does to bytes (cfmakeraw, termios(3)).
+func raw(f *os.File) error {
+	t, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	if err != nil {
+		return err
+	}
+	t.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP | unix.INLCR | unix.IGNCR | unix.ICRNL | unix.IXON
+	t.Oflag &^= unix.OPOST
+	t.Lflag &^= unix.ECHO | unix.ECHONL | unix.ICANON | unix.ISIG | unix.IEXTEN
+	t.Cflag = t.Cflag&^(unix.CSIZE|unix.PARENB) | unix.CS8
+	return unix.IoctlSetTermios(int(f.Fd()), unix.TCSETS, t)
+}
+
+// newPTY opens a pseudo terminal (pty(7)). The near end does not block a
+// thread, so that closing it ends a Read.
+func newPTY() (near, far *os.File, err error) {
+	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open /dev/ptmx: %w", err)
+	}
+	near = os.NewFile(uintptr(fd), "/dev/ptmx")
+	number, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0)
+	}
+	if err == nil {
+		far, err = os.OpenFile("/dev/pts/"+strconv.Itoa(number), os.O_RDWR|unix.O_NOCTTY, 0)
+	}
+	if err != nil {
+		_ = near.Close()
+		return nil, nil, err
+	}
+	return near, far, nil
+}
