@@ -1,4 +1,4 @@
-/* Reads and writes a simulated device with libmodbus: argument 1 is a port on 127.0.0.1 or the path of a tty. */
+/* Reads and writes a simulated device with libmodbus: argument 1 is the path of a tty, or an address and argument 2 its port. */
 #include <errno.h>
 #include <modbus.h>
 #include <stdio.h>
@@ -12,10 +12,10 @@ static void must(int ok, const char *what) {
 }
 
 int main(int argc, char **argv) {
-	modbus_t *m = argv[1][0] == '/' ? modbus_new_rtu(argv[1], 9600, 'N', 8, 1) : modbus_new_tcp("127.0.0.1", atoi(argv[1]));
+	modbus_t *m = argv[1][0] == '/' ? modbus_new_rtu(argv[1], 9600, 'N', 8, 1) : modbus_new_tcp(argv[1], atoi(argv[2]));
 	uint16_t r[2], both[2] = {0x1122, 0x3344};
 	uint8_t bit;
-	must(argc == 2 && m != NULL, "new");
+	must(argc >= 2 && m != NULL, "new");
 	must(modbus_set_slave(m, 1) == 0 && modbus_set_response_timeout(m, 3, 0) == 0, "set up");
 	must(modbus_connect(m) == 0, "connect");
 	must(modbus_read_input_registers(m, 0, 1, r) == 1 && r[0] == 4711, "read input register");
