@@ -43,10 +43,25 @@ const (
 // Range is a piece of one partition, as it was consumed.
 type Range struct {
 	Partition int32
-	From      int64    // the offset that Offsets gave, or where the last batch ended
+	From      int64    // the offset that Sink.Offsets gave, or where the last batch ended
 	Next      int64    // where the next batch of this partition starts
 	High      int64    // the partition's end when this was fetched
 	Records   []Record // by offset; the first may lie beyond From, and before Next some may be missing
+}
+
+// Sink keeps what a Consumer consumes, together with how far it has come.
+type Sink interface {
+	// Offsets returns for each of the partitions the offset to start from. It is called
+	// whenever partitions are assigned, also when they were ours before. It should go on
+	// trying until ctx ends. An offset that the topic no longer has becomes its
+	// first one: records may be missing, or come again after a topic was made anew.
+	Offsets(ctx context.Context, partitions []int32) (map[int32]int64, error)
+
+	// Store takes one batch, of one or more partitions. nil: the batch is done. An
+	// error: all partitions are given up, and taken again from what Offsets
+	// then says. ctx ends Grace after the partitions are to be given up or the Consumer
+	// is to stop; Store must return soon then. No partition is given up during Store.
+	Store(ctx context.Context, ranges []Range) error
 }
 
 // ConsumerConfig configures a Consumer.
@@ -56,19 +71,13 @@ type ConsumerConfig struct {
 	Group    string
 	Instance string // static membership: a restart under the same name takes its partitions at once
 
-	// Offsets returns for each of the partitions the offset to start from. It is called
-	// whenever partitions are assigned, also when they were ours before. It should go on
-	// trying until ctx ends. Offsets that the topic no longer has become its
-	// first one: records may be missing, or come again after a topic was made anew.
-	Offsets func(ctx context.Context, partitions []int32) (map[int32]int64, error)
-
 	MaxRecords     int           // default DefaultMaxRecords
 	Linger         time.Duration // default DefaultLinger; 10 ms at least
 	SessionTimeout time.Duration // default DefaultSessionTimeout
 }
 
 // Consumer shares a topic's partitions with the other members of its group,
-// and takes the offsets from Offsets instead of Kafka. The group's offsets in Kafka
+// and takes the offsets from a Sink instead of Kafka. The group's offsets in Kafka
 // follow behind, for the tools that show lag; nothing reads them.
 type Consumer struct {
 	cfg    ConsumerConfig
@@ -77,6 +86,7 @@ type Consumer struct {
 	health health
 
 	mu    sync.Mutex
+	sink  Sink
 	next  map[int32]int64 // where each partition goes on; without those to be dropped
 	hurry func()          // bounds the batch under way
 	owed  bool            // hurryUp was called when there was none yet
@@ -84,8 +94,8 @@ type Consumer struct {
 
 // NewConsumer returns a Consumer; an error is the configuration's fault.
 func NewConsumer(cfg ConsumerConfig, log *slog.Logger) (*Consumer, error) {
-	if cfg.Topic == "" || cfg.Group == "" || cfg.Offsets == nil {
-		return nil, errors.New("kafka consumer: topic, group and offsets are all needed")
+	if cfg.Topic == "" || cfg.Group == "" {
+		return nil, errors.New("kafka consumer: topic and group are both needed")
 	}
 	c := &Consumer{cfg: cfg, log: log, next: map[int32]int64{}}
 	c.health.set(fmt.Errorf("%w: not looked yet", ErrAway))
@@ -144,18 +154,17 @@ func (c *Consumer) groupOptions() []kgo.Opt {
 // has leaders, else the reason. It does not block.
 func (c *Consumer) Ready() error { return c.health.get() }
 
-// Run consumes until ctx ends, and then returns nil. It calls handle with one
-// batch at a time, of one or more partitions. When handle returns nil, the
-// batch is done. When it returns an error, all partitions are given up and
-// taken again, from what Offsets then says. The context of handle
-// ends Grace after the partitions are to be given up or Run is to stop;
-// handle must return soon then. No partition is given up while handle runs.
-// An error is the configuration's fault.
-func (c *Consumer) Run(ctx context.Context, handle func(ctx context.Context, ranges []Range) error) error {
+// Run consumes until ctx ends, and then returns nil; it calls sink.Store with
+// one batch at a time. An error is the configuration's fault. Stopping takes Grace and
+// 2 s at most. A Consumer runs once at a time.
+func (c *Consumer) Run(ctx context.Context, sink Sink) error {
 	cl, err := kgo.NewClient(c.opts...)
 	if err != nil {
 		return fmt.Errorf("kafka client: %w", err)
 	}
+	c.mu.Lock()
+	c.sink = sink
+	c.mu.Unlock()
 	watching := make(chan struct{})
 	watchCtx, stopWatch := context.WithCancel(ctx)
 	go func() {
@@ -174,13 +183,13 @@ func (c *Consumer) Run(ctx context.Context, handle func(ctx context.Context, ran
 		cl.Close()
 	}()
 	for ctx.Err() == nil {
-		c.round(ctx, cl, handle)
+		c.round(ctx, cl, sink)
 	}
 	return nil
 }
 
-// round polls once and has what came handled.
-func (c *Consumer) round(ctx context.Context, cl *kgo.Client, handle func(context.Context, []Range) error) {
+// round polls once and has what came stored.
+func (c *Consumer) round(ctx context.Context, cl *kgo.Client, sink Sink) {
 	defer cl.AllowRebalance()
 	fetches := cl.PollRecords(ctx, c.cfg.MaxRecords)
 	fetches.EachError(func(_ string, partition int32, err error) {
@@ -193,7 +202,7 @@ func (c *Consumer) round(ctx context.Context, cl *kgo.Client, handle func(contex
 	if len(ranges) == 0 {
 		return
 	}
-	err := c.bounded(ctx, func(ctx context.Context) error { return handle(ctx, ranges) })
+	err := c.bounded(ctx, func(ctx context.Context) error { return sink.Store(ctx, ranges) })
 	if err == nil {
 		c.done(cl, ranges)
 		return
@@ -255,7 +264,7 @@ func (c *Consumer) hurryUp() {
 	c.hurry()
 }
 
-// assign replaces the offsets that Kafka has by those of Offsets.
+// assign replaces the offsets that Kafka has by those of the sink.
 func (c *Consumer) assign(ctx context.Context, fetched map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
 	var partitions []int32
 	for p := range fetched[c.cfg.Topic] {
@@ -264,7 +273,10 @@ func (c *Consumer) assign(ctx context.Context, fetched map[string]map[int32]kgo.
 	if len(partitions) == 0 {
 		return fetched, nil
 	}
-	offsets, err := c.cfg.Offsets(ctx, partitions)
+	c.mu.Lock()
+	sink := c.sink
+	c.mu.Unlock()
+	offsets, err := sink.Offsets(ctx, partitions)
 	if err != nil {
 		return nil, fmt.Errorf("offsets of %s: %w", c.cfg.Topic, err)
 	}

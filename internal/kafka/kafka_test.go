@@ -231,14 +231,25 @@ func (d *database) requireOnce(t *testing.T, n int) {
 	}
 }
 
+type sink struct {
+	offsets func(context.Context, []int32) (map[int32]int64, error)
+	store   func(context.Context, []kafka.Range) error
+}
+
+func (s sink) Offsets(ctx context.Context, partitions []int32) (map[int32]int64, error) {
+	return s.offsets(ctx, partitions)
+}
+
+func (s sink) Store(ctx context.Context, ranges []kafka.Range) error { return s.store(ctx, ranges) }
+
 func consume(t *testing.T, cluster kafka.Cluster, db *database, handle func(context.Context, []kafka.Range) error) (stop func()) {
 	t.Helper()
-	c, err := kafka.NewConsumer(kafka.ConsumerConfig{Cluster: cluster, Topic: topic, Group: "storage-service", Offsets: db.offsets,
+	c, err := kafka.NewConsumer(kafka.ConsumerConfig{Cluster: cluster, Topic: topic, Group: "storage-service",
 		Linger: 10 * time.Millisecond, SessionTimeout: time.Second, MaxRecords: 16}, quiet())
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- c.Run(ctx, handle) }()
+	go func() { ended <- c.Run(ctx, sink{db.offsets, handle}) }()
 	return sync.OnceFunc(func() { cancel(); require.NoError(t, <-ended) })
 }
 
@@ -314,16 +325,16 @@ func TestConsumerStopsWhileTheDatabaseIsAway(t *testing.T) {
 	c := fake(t, groups())
 	asked := make(chan struct{})
 	var once sync.Once
-	consumer, err := kafka.NewConsumer(kafka.ConsumerConfig{Cluster: kafka.Cluster{Brokers: c.ListenAddrs()}, Topic: topic, Group: "g",
-		Offsets: func(ctx context.Context, _ []int32) (map[int32]int64, error) {
-			once.Do(func() { close(asked) })
-			<-ctx.Done()
-			return nil, ctx.Err()
-		}}, quiet())
+	consumer, err := kafka.NewConsumer(kafka.ConsumerConfig{Cluster: kafka.Cluster{Brokers: c.ListenAddrs()}, Topic: topic, Group: "g"}, quiet())
 	require.NoError(t, err)
+	away := sink{offsets: func(ctx context.Context, _ []int32) (map[int32]int64, error) {
+		once.Do(func() { close(asked) })
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- consumer.Run(ctx, nil) }()
+	go func() { ended <- consumer.Run(ctx, away) }()
 	<-asked
 	cancel()
 	require.NoError(t, <-ended)
