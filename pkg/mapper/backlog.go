@@ -53,6 +53,7 @@ type stream struct {
 	dropped    uint64
 	raised     uint64 // how often the epoch was raised
 	closing    bool
+	flying     bool // next gave one out that is not confirmed
 }
 
 type entry struct {
@@ -135,8 +136,11 @@ func (b *backlog) largest() *stream {
 	return found
 }
 
-// drop forces the oldest sample out.
+// drop forces the oldest sample out that is not on its way to the broker.
 func (s *stream) drop() {
+	if s.flying && s.sent == 0 && len(s.ring) > 1 {
+		s.ring[0], s.ring[1] = s.ring[1], s.ring[0]
+	}
 	s.pop()
 	s.dropped++
 	s.b.dropped++
@@ -169,6 +173,7 @@ func (s *stream) next(now time.Time) (e entry, ok bool, wait time.Duration, done
 	s.b.mu.Lock()
 	defer s.b.mu.Unlock()
 	if s.sent < len(s.ring) {
+		s.flying = true
 		return s.ring[s.sent], true, 0, false
 	}
 	if s.closing {
@@ -180,7 +185,7 @@ func (s *stream) next(now time.Time) (e entry, ok bool, wait time.Duration, done
 	if wait = s.ring[0].sentAt.Add(s.patience).Sub(now); wait > 0 {
 		return entry{}, false, wait, false
 	}
-	s.sent = 0
+	s.sent, s.flying = 0, true
 	s.patience = min(2*s.patience, max(maxAckTimeout, s.b.ackTimeout))
 	return s.ring[0], true, 0, false
 }
@@ -189,6 +194,7 @@ func (s *stream) next(now time.Time) (e entry, ok bool, wait time.Duration, done
 func (s *stream) confirm(e entry, now time.Time) {
 	s.b.mu.Lock()
 	defer s.b.mu.Unlock()
+	s.flying = false
 	s.b.published++
 	if !e.sentAt.IsZero() {
 		s.b.resent++
