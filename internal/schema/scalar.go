@@ -42,6 +42,9 @@ func (f *Field) scalar(raw any) (any, *fault) {
 	case Scalar:
 		return f.anyScalar(raw)
 	}
+	if b, ok := raw.(bool); ok { // what was written is lost: it may have been "on"
+		return nil, &fault{fmt.Sprintf("want a text, not %t", b), "write it in quotes: YAML takes on, off, yes, no, true and false for booleans"}
+	}
 	if fault := f.checkSize(len(text), "bytes", MaxText); fault != nil {
 		return nil, fault
 	}

@@ -106,6 +106,7 @@ func TestMistakes(t *testing.T) {
 		"enum":             {`{"url":"x","register":"hold"}`, `spec.configData.register: "hold" is not one of its values; known are coil, holding`},
 		"enum, near":       {`{"url":"x","register":"coils"}`, `spec.configData.register: "coils" is not one of its values; did you mean coil?`},
 		"map for a text":   {`{"url":{}}`, "spec.configData.url: want a text, not a map; write a text, such as tcp://10.0.0.7:502"},
+		"a YAML boolean":   {`{"url":true}`, "spec.configData.url: want a text, not true; write it in quotes: YAML takes on, off, yes, no, true and false for booleans"},
 		"text for a map":   {`{"url":"x","enum":"a"}`, `spec.configData.enum: want a map, not the text "a"; write a map`},
 		"text for a list":  {`{"url":"x","sentinels":"a"}`, `spec.configData.sentinels: want a list, not the text "a"; write a list`},
 		"too many items":   {`{"url":"x","sentinels":[1,2,3,4]}`, "spec.configData.sentinels: it has 4 items; use 0 to 3"},
