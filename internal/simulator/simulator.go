@@ -125,8 +125,7 @@ func (l *line) open(ctx context.Context) (serve func(), err error) {
 		return func() {
 			// far stays open here, so that the line lives on while no client has it open.
 			defer func() { _ = os.Remove(l.address); _ = far.Close() }()
-			stop := context.AfterFunc(ctx, func() { _ = near.Close() })
-			defer stop()
+			defer closeWith(ctx, near)()
 			l.serveRTU(ctx, near)
 		}, nil
 	}
@@ -143,17 +142,14 @@ func (l *line) open(ctx context.Context) (serve func(), err error) {
 
 // serveRTUOverTCP answers one client after another: behind it is one serial line.
 func (l *line) serveRTUOverTCP(ctx context.Context, listener net.Listener) {
-	stop := context.AfterFunc(ctx, func() { _ = listener.Close() })
-	defer stop()
+	defer closeWith(ctx, listener)()
 	for {
 		conn, err := listener.Accept()
 		if err != nil {
 			return
 		}
-		closeConn := sync.OnceFunc(func() { _ = conn.Close() })
-		end := context.AfterFunc(ctx, closeConn)
+		closeConn := closeWith(ctx, conn)
 		l.serveRTU(ctx, conn)
-		end()
 		closeConn()
 	}
 }

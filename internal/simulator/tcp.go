@@ -24,8 +24,7 @@ const maxTCPClients = 64
 func (l *line) serveTCP(ctx context.Context, listener net.Listener) {
 	var clients sync.WaitGroup
 	defer clients.Wait()
-	stop := context.AfterFunc(ctx, func() { _ = listener.Close() })
-	defer stop()
+	defer closeWith(ctx, listener)()
 	slots := make(chan struct{}, maxTCPClients)
 	for {
 		conn, err := listener.Accept()
@@ -46,9 +45,7 @@ func (l *line) serveTCP(ctx context.Context, listener net.Listener) {
 }
 
 func (l *line) serveConn(ctx context.Context, conn net.Conn) {
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	defer stop()
+	defer closeWith(ctx, conn)()
 	in := bufio.NewReader(conn)
 	frame := make([]byte, mbapLength+maxPDU)
 	for {
@@ -112,6 +109,23 @@ func play(ctx context.Context, w io.Writer, reply []byte, fault Fault) error {
 	}
 	_, err := w.Write(reply)
 	return err
+}
+
+// closeWith closes c when ctx ends, or when the returned function is called,
+// which returns when c is closed for good and its address is free.
+func closeWith(ctx context.Context, c io.Closer) func() {
+	closed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		_ = c.Close()
+		close(closed)
+	})
+	return func() {
+		if stop() {
+			_ = c.Close()
+			return
+		}
+		<-closed
+	}
 }
 
 // pause waits for d, or until ctx ends.
