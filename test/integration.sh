@@ -26,11 +26,12 @@ if [ ${#missing[@]} -gt 0 ]; then
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null
 fi
 
-database() { go -C test/e2e run ./cmd/stack --dir /var/tmp/twinline-testdb "$@"; }
+database() { go -C test/e2e run ./cmd/stack -dir /var/tmp/twinline-testdb -database-only "$@"; }
 echo "starting TimescaleDB (the first time, its folder is fetched from Debian: a few minutes)"
-trap 'database database-down || true; [ -z "${policy:-}" ] || rm -f "$policy"' EXIT
-database database-up
-eval "$(database database-env)"
+trap 'database down || true; [ -z "${policy:-}" ] || rm -f "$policy"' EXIT
+database up
+TWINLINE_TEST_TIMESCALE=$(eval "$(database env)" && echo "$DATABASE")
+export TWINLINE_TEST_TIMESCALE
 
 echo "running unit and integration tests"
 go test -tags integration -json ./... | go run ./test/report -title "make test"

@@ -45,6 +45,9 @@ func (s *Stack) buildArtifacts(ctx context.Context) error {
 	all := []artifact{
 		kubernetesArtifact(), kubeEdgeArtifact(), kafkaArtifact(), databaseArtifact(), pauseArtifact(),
 	}
+	if s.opts.DatabaseOnly {
+		all = []artifact{databaseArtifact()}
+	}
 	for _, a := range all {
 		if err := s.cache.get(ctx, s, a); err != nil {
 			return err

@@ -38,6 +38,9 @@ func debianPackages() map[string]string {
 // started by it, whatever the machine's own policy says.
 func (s *Stack) installPackages(ctx context.Context) error {
 	wanted := debianPackages()
+	if s.opts.DatabaseOnly {
+		wanted = map[string]string{"debootstrap": wanted["debootstrap"], "util-linux": wanted["util-linux"]}
+	}
 	missing, err := missingPackages(ctx, wanted)
 	if err != nil || len(missing) == 0 {
 		return err

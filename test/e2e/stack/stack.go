@@ -36,6 +36,9 @@ type Options struct {
 	CacheDir string
 	// Out receives progress lines; nil means no output.
 	Out io.Writer
+	// DatabaseOnly leaves everything but TimescaleDB out: what integration tests
+	// need. The other components' addresses are then of no use.
+	DatabaseOnly bool
 	// MessageQPS is EdgeHub's uplink budget in messages per second; zero means
 	// KubeEdge's own default of 30. It is read by Up only.
 	MessageQPS int

@@ -20,6 +20,9 @@ func (s *Stack) Status(ctx context.Context) []Health {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	all := Components()
+	if s.opts.DatabaseOnly {
+		all = []Component{Database}
+	}
 	out := make([]Health, len(all))
 	var group sync.WaitGroup
 	for i, c := range all {
@@ -60,8 +63,8 @@ func (s *Stack) healthy(ctx context.Context) bool {
 			ok = false
 		}
 	}
-	if !ok {
-		return false
+	if !ok || s.opts.DatabaseOnly {
+		return ok
 	}
 	if err := s.nodeReady(ctx); err != nil {
 		s.progress.say("%v", err)

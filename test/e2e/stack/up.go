@@ -67,10 +67,23 @@ func (s *Stack) bring(ctx context.Context) error {
 		return err
 	}
 	s.setPorts(ports)
-	st := state{Ports: ports, Sysctls: readSysctls()}
+	st := state{Ports: ports}
+	bring := s.bringDatabase
+	if !s.opts.DatabaseOnly {
+		st.Sysctls, bring = readSysctls(), s.bringAll
+	}
 	if err := s.writeState(st); err != nil {
 		return err
 	}
+	if err := bring(ctx); err != nil {
+		return err
+	}
+	st.Up = true
+	return s.writeState(st)
+}
+
+// bringAll starts every component.
+func (s *Stack) bringAll(ctx context.Context) error {
 	if err := writeSysctls(map[string]string{"net/ipv4/tcp_retries2": retries}); err != nil {
 		return err
 	}
@@ -85,11 +98,7 @@ func (s *Stack) bring(ctx context.Context) error {
 	group.Go(func() error { return s.bringKubeEdge(groupCtx) })
 	group.Go(func() error { return s.bringKafka(groupCtx) })
 	group.Go(func() error { return s.bringDatabase(groupCtx) })
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	st.Up = true
-	return s.writeState(st)
+	return group.Wait()
 }
 
 // bringKubeEdge starts the cluster and the edge node.
@@ -181,6 +190,9 @@ func (s *Stack) down(ctx context.Context) error {
 	}
 	s.setPorts(st.Ports)
 	st.Up = false
+	if s.opts.DatabaseOnly {
+		return errors.Join(s.writeState(st), s.stop(ctx, Database))
+	}
 	errs := []error{s.writeState(st), s.HealLink(ctx)}
 	errs = append(errs, s.stop(ctx, EdgeCore), s.removePods(ctx))
 	errs = append(errs, s.stopTogether(ctx, Containerd, CloudCore, Scheduler, Controllers, Mosquitto, Kafka, Database))

@@ -49,6 +49,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	flags.Usage = func() { fmt.Fprint(progress, usage); flags.PrintDefaults() }
 	flags.StringVar(&opts.Dir, "dir", "", "run folder (default $TWINLINE_STACK_DIR or "+stack.DefaultDir+")")
 	flags.StringVar(&opts.CacheDir, "cache", "", "cache folder (default twinline below the user's cache folder)")
+	flags.BoolVar(&opts.DatabaseOnly, "database-only", false, "only TimescaleDB; give it a -dir of its own, with each command")
 	flags.IntVar(&opts.MessageQPS, "message-qps", 0, "EdgeHub's uplink budget (default 30)")
 	flags.IntVar(&opts.Heartbeat, "heartbeat", 0, "EdgeHub's keepalive in seconds (default 5)")
 	if err := flags.Parse(args); err != nil {
