@@ -71,7 +71,7 @@ func (p *plan) due(now time.Time) []*twin.Property {
 	return out
 }
 
-// advance puts what was due at started to its first cycle not before now
+// advance puts what was due at started to its first cycle not before now,
 // and returns how many polls were missed: the most cycles any property skipped.
 func (p *plan) advance(started, now time.Time) (missed uint64) {
 	for i := range p.items {
@@ -80,6 +80,9 @@ func (p *plan) advance(started, now time.Time) (missed uint64) {
 			continue
 		}
 		cycles := max(1, (now.Sub(it.due)+it.cycle-1)/it.cycle)
+		if !it.due.Add(cycles * it.cycle).After(started) {
+			cycles++ // this poll was its poll too
+		}
 		missed = max(missed, uint64(cycles-1))
 		it.due = it.due.Add(cycles * it.cycle)
 	}
