@@ -137,21 +137,30 @@ func (m *Mapper) serve(ctx context.Context, ready func()) error {
 	}
 }
 
+// subscribe makes both subscriptions at once: each may wait some seconds for a
+// broker that is away.
 func (r *run) subscribe() (unsubscribe func(), err error) {
-	var undo []func()
-	unsubscribe = func() {
-		for _, u := range undo {
-			u()
-		}
+	filters := [...]string{twin.AllCommands, twin.AllAcks}
+	handlers := [...]func(string, []byte){r.onCommand, r.onAck}
+	var undo [len(filters)]func()
+	var errs [len(filters)]error
+	var wg sync.WaitGroup
+	for i, filter := range filters {
+		wg.Go(func() {
+			var err error
+			if undo[i], err = r.cfg.Bus.Subscribe(filter, handlers[i]); err != nil {
+				errs[i] = fmt.Errorf("subscribe to %s: %w", filter, err)
+			}
+		})
 	}
-	for filter, handle := range map[string]func(string, []byte){twin.AllCommands: r.onCommand, twin.AllAcks: r.onAck} {
-		u, err := r.cfg.Bus.Subscribe(filter, handle)
-		if err != nil {
-			return unsubscribe, fmt.Errorf("subscribe to %s: %w", filter, err)
+	wg.Wait()
+	return sync.OnceFunc(func() {
+		for i, u := range undo {
+			if errs[i] == nil {
+				u()
+			}
 		}
-		undo = append(undo, u)
-	}
-	return sync.OnceFunc(unsubscribe), nil
+	}), errors.Join(errs[:]...)
 }
 
 // sendResults starts the sender of results; stop gives it a moment to end, and waits for it.
