@@ -47,6 +47,8 @@ var (
 	ErrSuspended = errors.New("not asked")
 	// ErrBusy is in Do's error when too many requests wait; Run was not called.
 	ErrBusy = errors.New("line is busy")
+	// ErrWaited is in Do's error when ctx ended before the request had its turn; Run was not called.
+	ErrWaited = errors.New("the line had no turn in time")
 	// ErrClosed is in Do's error after Close; Run was not called.
 	ErrClosed = errors.New("line is closed")
 )
@@ -160,7 +162,7 @@ func (l *Line) Do(ctx context.Context, req *Request) error {
 	case err = <-w.result:
 	case <-ctx.Done():
 		if l.withdraw(w) {
-			err = fmt.Errorf("wait for the line: %w", context.Cause(ctx))
+			err = fmt.Errorf("%w: %w", ErrWaited, context.Cause(ctx))
 		} else {
 			err = <-w.result
 		}
@@ -301,8 +303,10 @@ func (l *Line) next(now time.Time) (w *waiter, wait time.Duration, closed bool) 
 // run gives the line to w.
 func (l *Line) run(w *waiter) {
 	start := time.Now()
-	err := w.ctx.Err()
-	if err == nil {
+	var err error
+	if w.ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", ErrWaited, context.Cause(w.ctx))
+	} else {
 		err = w.req.Run(w.ctx)
 	}
 	end := time.Now()
@@ -325,7 +329,7 @@ func (l *Line) run(w *waiter) {
 func (l *Line) judge(s *station, err error, start, end time.Time) {
 	s.asked = end
 	switch {
-	case errors.Is(err, ErrDown), errors.Is(err, context.Canceled):
+	case errors.Is(err, ErrDown), errors.Is(err, ErrWaited), errors.Is(err, context.Canceled):
 		return // it says nothing about the station
 	case !errors.Is(err, ErrSilent):
 		s.misses, s.wait, s.last = 0, 0, nil

@@ -136,6 +136,7 @@ func TestAWaiterLeavesWithItsContext(t *testing.T) {
 		defer cancel()
 		err := l.Do(ctx, &Request{Run: func(context.Context) error { t.Error("ran"); return nil }})
 		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorIs(t, err, ErrWaited)
 		require.Zero(t, l.Stats().Waiting)
 		release()
 	})

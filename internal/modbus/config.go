@@ -113,7 +113,7 @@ func Parse(device *twin.Device) (*Declaration, []twin.Problem) {
 	config, base, ok := p.device(device.Config)
 	fields := make([]Field, 0, len(device.Properties))
 	for i := range device.Properties {
-		if f, ok := p.visitor(&device.Properties[i], i, &config, base); ok {
+		if f, ok := p.visitor(&device.Properties[i], &config, base); ok {
 			fields = append(fields, f)
 		}
 	}

@@ -79,9 +79,9 @@ func (v *visit) wrong(key, what, remedy string) {
 	v.problem(schema.Join(v.path, key), what, remedy)
 }
 
-// visitor reads the visitor of the property that is number index of its device.
-func (p *parser) visitor(prop *twin.Property, index int, c *Config, base order) (Field, bool) {
-	v := visit{parser: p, prop: prop, base: base, path: fmt.Sprintf("spec.properties[%d].visitors.configData", index)}
+// visitor reads the visitor of a property.
+func (p *parser) visitor(prop *twin.Property, c *Config, base order) (Field, bool) {
+	v := visit{parser: p, prop: prop, base: base, path: "spec.properties[" + prop.Name + "].visitors.configData"}
 	before := len(p.problems)
 	v.legacy = isLegacy(prop.Visitor)
 	p.problems = append(p.problems, VisitorTable().Decode(p.object, v.path, prop.Visitor, &v.raw)...)

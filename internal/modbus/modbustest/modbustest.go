@@ -375,3 +375,16 @@ func crc16(b []byte) uint16 {
 	}
 	return crc
 }
+
+// Change sets coils, or the bits of mask in registers, from address on.
+func (b *Bank) Change(coils bool, address uint16, words []uint16, mask uint16) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i, w := range words {
+		if coils {
+			b.Coils[address+uint16(i)] = w != 0
+		} else {
+			b.Registers[address+uint16(i)] = b.register(address+uint16(i))&^mask | w&mask
+		}
+	}
+}
