@@ -72,6 +72,7 @@ type stream struct {
 	run       *run
 	namespace string
 	cursor    uint64
+	fresh     bool // the client holds nothing yet, so it need not hear of what is gone
 	buf       strings.Builder
 }
 
@@ -80,6 +81,7 @@ func (s *stream) serve(ctx context.Context, lastID string) error {
 	s.buf.WriteString("retry: " + strconv.Itoa(retryHint) + "\n\n")
 	if s.resume(lastID); s.cursor == 0 {
 		s.buf.WriteString("event: reset\ndata: {}\n\n")
+		s.fresh = true
 	}
 	caughtUp := s.run.feed.last()
 	synced := false
@@ -89,7 +91,7 @@ func (s *stream) serve(ctx context.Context, lastID string) error {
 			s.write(&changes[i])
 		}
 		if !synced && s.cursor >= caughtUp {
-			synced = true
+			synced, s.fresh = true, false
 			fmt.Fprintf(&s.buf, "event: synced\nid: %s-%d\ndata: {}\n\n", s.run.epoch, s.cursor)
 		}
 		if err := s.flush(); err != nil {
@@ -127,7 +129,7 @@ func (s *stream) resume(lastID string) {
 
 func (s *stream) write(c *change) {
 	s.cursor = c.Seq
-	if s.namespace != "" && c.ID.Namespace != s.namespace {
+	if (s.namespace != "" && c.ID.Namespace != s.namespace) || (s.fresh && c.JSON == nil) {
 		return
 	}
 	event, data := "device", string(c.JSON)

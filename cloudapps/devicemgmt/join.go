@@ -29,10 +29,12 @@ type heard struct {
 	at    time.Time
 }
 
-// pending is since when a desired text waits to be seen on the device.
+// pending is since when a desired text waits to be seen on the device, or, if
+// synced, since when it is.
 type pending struct {
-	text  string
-	since time.Time
+	text   string
+	since  time.Time
+	synced bool
 }
 
 // patience says how long silence is normal.
@@ -74,9 +76,7 @@ func (f *facts) join(now time.Time, text TwinText, p patience) (*View, time.Time
 		view.Reported = f.reported(property, now, text, p, &next)
 		view.Desired = f.desired(property)
 		view.Sync = f.sync(property, &view, now, p, &next)
-		if view.Sync.Since == nil {
-			delete(f.pending, property.Name)
-		}
+		f.settle(&view, now)
 		if view.Reported != nil {
 			v.seen(f.heard[property.Name].at)
 		}
@@ -207,11 +207,22 @@ func (f *facts) sync(property *twin.Property, view *PropertyView, now time.Time,
 	return SyncView{State: Overdue, Since: &since, Reason: f.overdue(view)}
 }
 
+// settle forgets a wait that is over, but not that it is: when the device drifts
+// away later, it is from then on that it differs.
+func (f *facts) settle(view *PropertyView, now time.Time) {
+	switch last := f.pending[view.Name]; {
+	case view.Sync.State == InSync && !last.synced:
+		f.pending[view.Name] = pending{text: view.Desired.Text, since: now.UTC(), synced: true}
+	case view.Sync.State == NoDesired || view.Sync.State == Invalid:
+		delete(f.pending, view.Name)
+	}
+}
+
 // since returns when the desired text was set: as SetDesired noted it, where that
 // note can belong to this text, else when it was first seen here.
 func (f *facts) since(name string, d *DesiredView, now time.Time) time.Time {
 	last, known := f.pending[name]
-	if known && last.text == d.Text {
+	if known && last.text == d.Text && !last.synced {
 		return last.since
 	}
 	next := pending{text: d.Text, since: now.UTC()}

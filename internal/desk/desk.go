@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/twinline/twinline/internal/service"
-	"github.com/twinline/twinline/pkg/mapper"
 	"github.com/twinline/twinline/pkg/twin"
 )
 
@@ -26,9 +25,17 @@ type Config struct {
 	Node      string // the edge node that is played; Devices of other nodes are shown, not served
 }
 
+// Bus is the node's MQTT broker, as mapper.Bus.
+type Bus interface {
+	// Publish sends with QoS 1 and returns when the broker has it, or ctx ends.
+	Publish(ctx context.Context, topic string, payload []byte) error
+	// Subscribe calls handle for every message that matches filter, one at a time.
+	Subscribe(filter string, handle func(topic string, payload []byte)) (unsubscribe func(), err error)
+}
+
 // Deps is what a Desk works with.
 type Deps struct {
-	Bus mapper.Bus // the node's broker
+	Bus Bus // the node's broker
 	Log *slog.Logger
 }
 

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/twinline/twinline/internal/declare"
-	"github.com/twinline/twinline/pkg/mapper"
 	"github.com/twinline/twinline/pkg/twin"
 )
 
@@ -178,17 +177,18 @@ func (e *edge) membership(node string) []message {
 	return []message{{nodePrefix + node + "/membership/get/result", mustJSON(m)}}
 }
 
-// Source returns the desk's devices of one protocol as a mapper sees them
-// through MetaServer.
-func (d *Desk) Source(protocol string) mapper.Source { return source{d, protocol} }
-
-type source struct {
+// Source is what a mapper of one protocol learns from MetaServer. It is a mapper.Source.
+type Source struct {
 	desk     *Desk
 	protocol string
 }
 
-// Run implements mapper.Source.
-func (s source) Run(ctx context.Context, set func([]twin.Device, []twin.Problem)) error {
+// Source returns the source of the node's devices of a protocol.
+func (d *Desk) Source(protocol string) *Source { return &Source{d, protocol} }
+
+// Run calls set with the whole set of devices, now and after every change that
+// reached the edge, until ctx ends.
+func (s *Source) Run(ctx context.Context, set func([]twin.Device, []twin.Problem)) error {
 	for {
 		s.desk.mu.Lock()
 		e := s.desk.edge
