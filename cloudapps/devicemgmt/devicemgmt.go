@@ -22,6 +22,8 @@ type Config struct {
 	// Silence is how often mappers report a twin again though nothing changed,
 	// with room for one lost report. A property unheard for longer is stale.
 	Silence time.Duration
+	// StateSilence is the same of the state of a device. One unheard for longer is stale.
+	StateSilence time.Duration
 	// WriteTime is how long a desired value may take to be seen on the device, on
 	// top of the property's own collect and report cycles, until it is overdue.
 	WriteTime time.Duration
@@ -29,14 +31,15 @@ type Config struct {
 
 // Defaults of Config.
 const (
-	DefaultSilence   = 5 * time.Minute
-	DefaultWriteTime = 30 * time.Second
+	DefaultSilence      = 13 * time.Minute // two re-announcements of internal/edgecore's Reporter, with their jitter
+	DefaultStateSilence = 3 * time.Minute  // three of its state cycles
+	DefaultWriteTime    = 30 * time.Second
 )
 
 // Deps is what DeviceMgmt works with. Publisher may be nil: then no topic is written.
 type Deps struct {
 	Cluster   Cluster
-	Text      TwinText
+	Text      TwinText // zero: that of internal/edgecore
 	Auth      Authenticator
 	Publisher Publisher
 	Log       *slog.Logger
@@ -71,10 +74,16 @@ func New(c Config, deps Deps) *DeviceMgmt {
 	if c.Silence == 0 {
 		c.Silence = DefaultSilence
 	}
+	if c.StateSilence == 0 {
+		c.StateSilence = DefaultStateSilence
+	}
 	if c.WriteTime == 0 {
 		c.WriteTime = DefaultWriteTime
 	}
-	m := &DeviceMgmt{deps: deps, patience: patience{report: c.Silence, write: c.WriteTime}, streams: make(chan struct{}, maxStreams)}
+	if deps.Text.Decode == nil {
+		deps.Text = EdgeCoreText()
+	}
+	m := &DeviceMgmt{deps: deps, patience: patience{report: c.Silence, state: c.StateSilence, write: c.WriteTime}, streams: make(chan struct{}, maxStreams)}
 	m.metrics = newMetrics(deps.Registry, m)
 	m.Runner = service.New("device management", m.body)
 	return m

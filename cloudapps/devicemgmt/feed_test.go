@@ -352,7 +352,7 @@ func TestTimeAloneIsAnEvent(t *testing.T) {
 		synctest.Wait()
 		cluster.put(status(boilerID(), "online", time.Now(), map[string]string{"temperature": "20.5"}), false)
 		before := s.current.Load().feed.last()
-		time.Sleep(DefaultSilence - time.Second)
+		time.Sleep(DefaultStateSilence - time.Second)
 		require.Equal(t, before, s.current.Load().feed.last())
 		time.Sleep(3 * time.Second)
 		synctest.Wait()

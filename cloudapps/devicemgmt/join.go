@@ -40,6 +40,7 @@ type pending struct {
 // patience says how long silence is normal.
 type patience struct {
 	report time.Duration // a twin is reported again at least this often
+	state  time.Duration // a state is reported again at least this often
 	write  time.Duration // a write is confirmed within this
 }
 
@@ -67,7 +68,7 @@ func (f *facts) join(now time.Time, text TwinText, p patience) (*View, time.Time
 	} else {
 		v.Protocol = device.Protocol
 	}
-	longest := p.silence(device.StateReportCycle)
+	longest := p.report
 	for i := range device.Properties {
 		property := &device.Properties[i]
 		view := PropertyView{Name: property.Name, Type: property.Type, Unit: property.Unit,
@@ -81,6 +82,9 @@ func (f *facts) join(now time.Time, text TwinText, p patience) (*View, time.Time
 			v.seen(f.heard[property.Name].at)
 		}
 		v.Properties = append(v.Properties, view)
+	}
+	if f.status != nil && f.status.Status.State != "" {
+		longest = max(p.state, cyclesToStale*device.StateReportCycle)
 	}
 	f.state(v, now, longest, &next)
 	return v, next.at
@@ -245,7 +249,7 @@ func (f *facts) overdue(view *PropertyView) string {
 	case f.object.Spec.NodeName == "":
 		return "the device has no node"
 	}
-	return "the device still shows another value: it may have refused the write; the mapper's log says why"
+	return "the device shows another value: it may have refused the write"
 }
 
 // same reports whether the device shows what is wanted. A FLOAT goes through
@@ -260,7 +264,8 @@ func same(t twin.Type, want, have twin.Value) bool {
 }
 
 // state fills the view's state. A device that is said to be online, but of which
-// nothing was heard for the longest silence that is normal, is stale.
+// nothing was heard for the longest silence that is normal, is stale: that of
+// states, or that of its slowest twin if its mapper reports no states.
 func (f *facts) state(v *View, now time.Time, silence time.Duration, next *nextChange) {
 	if f.status != nil {
 		v.ReportedState = f.status.Status.State

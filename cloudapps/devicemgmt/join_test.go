@@ -19,7 +19,7 @@ type joined struct {
 }
 
 func newJoined(t *testing.T) *joined {
-	j := &joined{inventory: newInventory(plainText(), patience{report: 5 * time.Minute, write: 30 * time.Second}), clock: t0()}
+	j := &joined{inventory: newInventory(plainText(), patience{report: 5 * time.Minute, state: 3 * time.Minute, write: 30 * time.Second}), clock: t0()}
 	j.now = func() time.Time { return j.clock }
 	model, devices := fixture(t)
 	j.apply(devices[0], false) // before its model, as it may come
@@ -98,11 +98,11 @@ func TestStatesAndSilence(t *testing.T) {
 		{"offline", "offline", time.Minute, values, Offline},
 		{"offline stays offline", "offline", time.Hour, values, Offline},
 		{"unhealthy", "unhealthy", time.Minute, values, Unhealthy},
-		{"online until the bound", "online", 5 * time.Minute, values, Online},
-		{"stale beyond it", "online", 5*time.Minute + time.Second, values, Stale},
+		{"online until the bound of states", "online", 3 * time.Minute, values, Online},
+		{"stale beyond it", "online", 3*time.Minute + time.Second, values, Stale},
 		{"unhealthy and silent", "unhealthy", time.Hour, values, Stale},
-		{"twins without a state", "", time.Minute, values, Online},
-		{"twins without a state, silent", "", time.Hour, values, Stale},
+		{"twins without a state", "", 5 * time.Minute, values, Online},
+		{"twins without a state, silent", "", 5*time.Minute + time.Second, values, Stale},
 		{"nothing", "", time.Hour, nil, Unknown},
 		{"unknown", "unknown", time.Minute, nil, Unknown},
 	} {
@@ -124,7 +124,7 @@ func TestASilentPropertyIsStale(t *testing.T) {
 	v := j.at(6 * time.Minute)
 	require.False(t, property(t, v, "temperature").Reported.Stale)
 	require.True(t, property(t, v, "mode").Reported.Stale)
-	require.Equal(t, Online, v.State)
+	require.Equal(t, Online, v.State, "its state is heard")
 }
 
 func TestSilenceIsMeasuredByTheCloudsClock(t *testing.T) {
@@ -133,7 +133,7 @@ func TestSilenceIsMeasuredByTheCloudsClock(t *testing.T) {
 		j.report("online", t0().Add(wrong), map[string]string{"temperature": "20"})
 		j.at(time.Second)
 		j.report("online", t0().Add(wrong+time.Second), map[string]string{"temperature": "21"})
-		require.Equal(t, Online, j.at(4*time.Minute).State, "clock wrong by %s", wrong)
+		require.Equal(t, Online, j.at(3*time.Minute).State, "clock wrong by %s", wrong)
 		require.Equal(t, Stale, j.at(6*time.Minute).State, "clock wrong by %s", wrong)
 	}
 }
