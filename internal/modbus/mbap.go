@@ -16,6 +16,11 @@ const (
 	maxMBAP    = mbapHeader + maxPDU
 )
 
+// numberStep is how far the transaction numbers of two requests are apart: an odd
+// number, so that all 65536 are used before one comes again, and a large one, so that
+// a device that is off by one does not hit on the next request's.
+const numberStep = 40503
+
 // mbap carries Modbus TCP. Each request has a transaction number of the line's own,
 // which only its answer has: an answer to an earlier request is discarded, and
 // the connection stays usable after a timeout.
@@ -48,7 +53,7 @@ func (m *mbap) Exchange(ctx context.Context, request []byte, timeout time.Durati
 		return nil, err
 	}
 	defer m.arm(ctx, timeout)()
-	m.number++
+	m.number += numberStep
 	asked := binary.BigEndian.Uint16(request)
 	binary.BigEndian.PutUint16(request, m.number)
 	defer binary.BigEndian.PutUint16(request, asked)

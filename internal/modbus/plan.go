@@ -41,10 +41,11 @@ type price struct {
 
 // Costs that are assumed until they are measured, or where they cannot be.
 const (
-	assumedTrip       = time.Millisecond     // of a request over a network
-	assumedTurnaround = 5 * time.Millisecond // of a slave
-	networkRegister   = 2 * time.Microsecond // 2 bytes at 10 Mbit/s
-	gatewayBaud       = 19200                // behind a transparent gateway, whose line is unknown
+	assumedTrip       = time.Millisecond       // of a request over a network
+	assumedTurnaround = 5 * time.Millisecond   // of a slave
+	networkRegister   = 2 * time.Microsecond   // 2 bytes at 10 Mbit/s
+	leastTrip         = 250 * time.Microsecond // a request is work for both ends, however fast the network
+	gatewayBaud       = 19200                  // behind a transparent gateway, whose line is unknown
 )
 
 // frameBytes is a read's request and what is around the data of its answer.
@@ -55,7 +56,7 @@ const frameBytes = 8 + 5
 func priceOf(e Endpoint, turnaround time.Duration) price {
 	switch e.Scheme {
 	case TCP, UDP:
-		return price{request: turnaround, register: networkRegister, bit: networkRegister / 16}
+		return price{request: max(turnaround, leastTrip), register: networkRegister, bit: networkRegister / 16}
 	case RTUOverTCP, ASCIIOverTCP:
 		e.Baud, e.Parity, e.StopBits, e.DataBits = gatewayBaud, "even", 1, 8
 	}
@@ -66,21 +67,24 @@ func priceOf(e Endpoint, turnaround time.Duration) price {
 	return price{request: frameBytes*char + 2*e.silence() + turnaround, register: 2 * char, bit: char / 8}
 }
 
-// carrying is how long the wire is busy with a read of b, as far as it is known.
-func (p price) carrying(turnaround time.Duration, b *Block) time.Duration {
-	d := p.request - turnaround
-	if b.Table.Bits() {
-		return d + time.Duration(b.Count)*p.bit
+// carrying is how long the wire of e is busy with a read of b, as far as it is known.
+func carrying(e Endpoint, b *Block) time.Duration {
+	p := priceOf(e, 0)
+	if e.Scheme == TCP || e.Scheme == UDP {
+		p.request = 0
 	}
-	return d + time.Duration(b.Count)*p.register
+	if b.Table.Bits() {
+		return p.request + time.Duration(b.Count)*p.bit
+	}
+	return p.request + time.Duration(b.Count)*p.register
 }
 
 // join is what may be put into one read.
 type join struct {
 	price
-	limit int              // bits or registers
-	gap   int              // undeclared ones in a row, or AutoGap
-	cut   func(a int) bool // whether a read must not reach across the address a
+	limit int    // bits or registers
+	gap   int    // undeclared ones in a row, or AutoGap
+	cuts  []bool // by slot: whether a read must not reach from the one before to it
 }
 
 // partition cuts the slots of one table, which are sorted by address, into the
@@ -110,7 +114,7 @@ func (p *Planner) partition(table Table, slots []slot, j join) []Block {
 			if cost := best[k] + j.request + time.Duration(end-start)*each; cost < best[i] {
 				best[i], from[i] = cost, k
 			}
-			if k == 0 || j.cut(start) || (j.gap != AutoGap && start-reach[k] > j.gap) {
+			if k == 0 || j.cuts[k] || (j.gap != AutoGap && start-reach[k] > j.gap) {
 				break
 			}
 		}
@@ -167,7 +171,7 @@ func (p *Planner) makePlan(names []string, now time.Time) *plan {
 		if j.gap != AutoGap {
 			j.request = time.Hour // who says how far a read may reach wants as few as can be
 		}
-		j.cut = func(a int) bool { return now.Before(p.cuts[cut{table, a}]) }
+		j.cuts = p.cutsOf(table, slots, now)
 		pl.blocks = append(pl.blocks, p.partition(table, slots, j)...)
 	}
 	for at, until := range p.cuts {
@@ -179,6 +183,22 @@ func (p *Planner) makePlan(names []string, now time.Time) *plan {
 	}
 	p.askRefused(pl, refused, now)
 	return pl
+}
+
+// cutsOf says where reads of slots must end: at what was learned not to go
+// together, and around fields that the device refuses.
+func (p *Planner) cutsOf(table Table, slots []slot, now time.Time) []bool {
+	cuts := make([]bool, len(slots))
+	for k := 1; k < len(slots); k++ {
+		before, here := p.fields[slots[k-1].field].Address, p.fields[slots[k].field].Address
+		cuts[k] = before != here && now.Before(p.cuts[cut{table, int(here)}])
+		for field := range p.refused {
+			if f := &p.fields[field]; f.Table == table && before <= f.Address && f.Address < here {
+				cuts[k] = true
+			}
+		}
+	}
+	return cuts
 }
 
 // askRefused adds those of the refused fields that are due, each alone.

@@ -125,7 +125,7 @@ func (p *Planner) costChanged(before time.Duration) bool {
 
 // measure learns from a read that was answered.
 func (p *Planner) measure(b *Block, took time.Duration) {
-	turnaround := max(0, took-priceOf(p.config.Endpoint, 0).carrying(0, b))
+	turnaround := max(0, took-carrying(p.config.Endpoint, b))
 	if !p.measured {
 		p.turnaround, p.measured = turnaround, true
 		return
@@ -223,10 +223,10 @@ func isDamaged(err error) bool {
 	return why == whyChecksum || why == whyMismatch || why == whyNoise
 }
 
-// middle is where to halve b: between two addresses near the middle, 0 if all
-// its fields begin at the same.
+// middle is where to halve b: between two fields near the middle, 0 if all its
+// fields cover the same.
 func (r *round) middle(b *Block) int {
-	at := func(k int) uint16 { return r.fields[b.slots[k].field].Address }
+	at := func(k int) [2]uint16 { f := &r.fields[b.slots[k].field]; return [2]uint16{f.Address, f.Count} }
 	for step := range len(b.slots) {
 		for _, k := range [2]int{len(b.slots)/2 - step, len(b.slots)/2 + step} {
 			if k > 0 && k < len(b.slots) && at(k) != at(k-1) {
@@ -248,7 +248,7 @@ func (r *round) halve(b *Block, k int) {
 		return
 	}
 	okRight := r.block(&right)
-	if okLeft && okRight && !r.failed {
+	if okLeft && okRight && !r.failed && left.Start != right.Start {
 		r.cuts[cut{b.Table, int(right.Start)}] = time.Now().Add(cutFor)
 		r.version++
 	}

@@ -113,7 +113,7 @@ func (l *serialLine) Exchange(ctx context.Context, request []byte, timeout time.
 	if err := l.settle(ctx); err != nil {
 		return nil, err
 	}
-	if u.mistakable(want) {
+	if u.owes(want.function) {
 		if err := l.fence(ctx, id, u, want, data, timeout); err != nil {
 			return nil, err
 		}
@@ -289,6 +289,17 @@ func (l *serialLine) pending(wait time.Duration, ctx context.Context) (int, erro
 	return n, nil
 }
 
+// owes reports whether the unit may still send an answer of this function. It
+// goes by the function and not by the shape, for the sake of devices that answer with another length than was asked for.
+func (u *unit) owes(function byte) bool {
+	for i := range u.owed {
+		if u.owed[i].function == function {
+			return true
+		}
+	}
+	return len(u.owed) >= maxOwed
+}
+
 // mistakable reports whether something that the unit may still send looks like an answer of
 // this shape.
 func (u *unit) mistakable(want shape) bool {
@@ -300,8 +311,8 @@ func (u *unit) mistakable(want shape) bool {
 	return len(u.owed) >= maxOwed
 }
 
-// fence asks the unit something whose answer cannot be mistaken, until nothing
-// it owes can be taken for an answer of the shape want: an echo with a number of
+// fence asks the unit something whose answer cannot be mistaken, after which
+// it owes nothing of before: an echo with a number of
 // its own (function 8, which units that do not know it answer with an exception), or,
 // for units that ignore it, a read of another size. data is that of the request to come.
 func (l *serialLine) fence(ctx context.Context, id byte, u *unit, want shape, data []byte, timeout time.Duration) error {
@@ -322,7 +333,7 @@ func (l *serialLine) fence(ctx context.Context, id byte, u *unit, want shape, da
 	}
 	l.count.Fences.Add(1)
 	_, err = l.ask(ctx, u, frame, shape, timeout)
-	if l.stream != nil && !u.mistakable(want) {
+	if l.stream != nil && !u.owes(want.function) {
 		return nil
 	}
 	if errors.Is(err, ErrSilent) {

@@ -285,9 +285,7 @@ func (v *visit) names() {
 		raw, ok := f.typ.parse(key)
 		if !ok {
 			v.wrong("enum", fmt.Sprintf("%.40q is not a value of %s", key, typeNames()[f.typ]), `write the integers as keys, such as "0": "off"`)
-			continue
-		}
-		if slices.ContainsFunc(f.enum, func(e enumEntry) bool { return e.raw == raw || e.text == v.raw.Enum[key] }) {
+		} else if slices.ContainsFunc(f.enum, func(e enumEntry) bool { return e.raw == raw || e.text == v.raw.Enum[key] }) {
 			v.wrong("enum", fmt.Sprintf("%.40q is there twice", key+": "+v.raw.Enum[key]), "use each number and each name once")
 		}
 		f.enum = append(f.enum, enumEntry{raw, v.raw.Enum[key]})
@@ -329,7 +327,7 @@ func (v *visit) sentinels() {
 	for i, s := range v.raw.Sentinels {
 		raw, ok := f.typ.sentinel(s)
 		if !ok {
-			v.wrong(fmt.Sprintf("sentinels[%d]", i), fmt.Sprintf("%s is nothing that %s can hold", s, typeNames()[f.typ]), "write what the register holds before scaling, such as 0x8000 or -32768")
+			v.problem(fmt.Sprintf("%s.sentinels[%d]", v.path, i), fmt.Sprintf("%s is nothing that %s can hold", s, typeNames()[f.typ]), "write what the register holds before scaling, such as 0x8000 or -32768")
 			continue
 		}
 		f.sentinels = append(f.sentinels, raw)
@@ -384,5 +382,5 @@ func (v *visit) fits() {
 	if f.out == twin.TypeBoolean && !f.Table.Bits() {
 		remedy += ", or use type: bool with bit"
 	}
-	v.wrong("type", fmt.Sprintf("%s does not make a %s", name, cmp.Or(string(f.out), "property without a type")), remedy)
+	v.wrong("type", fmt.Sprintf("%s does not fit the property's type %s", name, cmp.Or(string(f.out), "(none)")), remedy)
 }
