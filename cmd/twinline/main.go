@@ -10,8 +10,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/twinline/twinline/cmd/twinline/demo"
 	"github.com/twinline/twinline/cmd/twinline/simulate"
+	"github.com/twinline/twinline/cmd/twinline/validate"
 	"github.com/twinline/twinline/internal/app"
+	modbusconfig "github.com/twinline/twinline/internal/modbus"
+	"github.com/twinline/twinline/mappers/modbus"
+	"github.com/twinline/twinline/pkg/mapper"
 )
 
 func main() {
@@ -30,9 +35,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		SilenceErrors: true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return app.ConfigError(err) })
-	root.AddCommand(simulate.NewCommand(), newPrepareCommand())
+	root.AddCommand(demo.NewCommand(), simulate.NewCommand(), validate.NewCommand(drivers()), newPrepareCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	return app.ExitCode(root.ExecuteContext(ctx), stderr)
+}
+
+// drivers are the protocols whose declarations can be checked.
+func drivers() map[string]func() mapper.Driver {
+	return map[string]func() mapper.Driver{
+		modbusconfig.Protocol: func() mapper.Driver { return modbus.New() },
+	}
 }

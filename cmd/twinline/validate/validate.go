@@ -17,6 +17,7 @@ import (
 
 	"github.com/twinline/twinline/internal/app"
 	"github.com/twinline/twinline/internal/declare"
+	"github.com/twinline/twinline/internal/rule"
 	"github.com/twinline/twinline/internal/schema"
 	"github.com/twinline/twinline/pkg/mapper"
 	"github.com/twinline/twinline/pkg/twin"
@@ -136,13 +137,16 @@ func Check(paths []string, stdin io.Reader, drivers map[string]func() mapper.Dri
 	devices, problems := declare.Resolve(c.objects.Devices, c.objects.Models)
 	c.add("", problems)
 	c.open(devices, drivers)
-	c.report.Devices, c.report.Models, c.report.Skipped = len(c.objects.Devices), len(c.objects.Models), c.objects.Skipped
-	return &c.report, nil
+	c.reactions(devices, len(problems) == 0)
+	r := &c.report
+	r.Devices, r.Models, r.Skipped = len(c.objects.Devices), len(c.objects.Models), c.objects.Skipped-r.Reactions
+	return r, nil
 }
 
 type checker struct {
 	report  Report
 	objects declare.Objects
+	rules   []*rule.Rule
 	sources map[string]string // object, as problems name it, to file
 	files   int
 }
@@ -203,7 +207,34 @@ func (c *checker) decode(source string, r io.Reader) error {
 	}
 	c.objects.Add(objects)
 	c.add(source, problems)
+	set, wrong := rule.Decode(source, data)
+	c.report.Reactions += len(set.Rules) + len(set.Wrong)
+	c.rules = append(c.rules, set.Rules...)
+	c.add(source, slices.DeleteFunc(wrong, func(p twin.Problem) bool { return slices.Contains(problems, p) })) // unreadable for both
 	return nil
+}
+
+// reactions checks rules against the devices that are declared. Where some are
+// declared wrongly, what a rule misses may be there when they are mended.
+func (c *checker) reactions(devices []twin.Device, complete bool) {
+	seen := map[string]*rule.Rule{}
+	for _, r := range c.rules {
+		object := rule.Kind + " " + r.Name
+		c.sourceOf(object, r.Source)
+		if first := seen[r.Name]; first != nil {
+			c.add(r.Source, []twin.Problem{{Object: object, Field: "metadata.name", What: "also declared in " + first.Source, Remedy: "keep one of them"}})
+			continue
+		}
+		seen[r.Name] = r
+		if !complete {
+			continue
+		}
+		problems, unknown := r.Check(devices)
+		c.add("", problems)
+		for _, id := range unknown {
+			c.report.Notes = append(c.report.Notes, fmt.Sprintf("%s: the Device %s is not among the files, so its properties were not checked", object, id))
+		}
+	}
 }
 
 func (c *checker) sourceOf(object, source string) {

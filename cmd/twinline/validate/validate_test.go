@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/twinline/twinline/internal/app"
+	"github.com/twinline/twinline/mappers/modbus"
 	"github.com/twinline/twinline/pkg/mapper"
 	"github.com/twinline/twinline/pkg/twin"
 )
@@ -81,6 +82,43 @@ func TestValidate(t *testing.T) {
 			require.Equal(t, test.code, code)
 		})
 	}
+}
+
+const reaction = `---
+apiVersion: twinline.io/v1alpha1
+kind: Reaction
+metadata: {name: r}
+spec:
+  inputs: {x: {device: d, property: p}}
+  when: x > 1
+  then: [{device: other, property: q, value: true}]
+`
+
+func TestReactions(t *testing.T) {
+	note := "note: Reaction default/r: the Device default/other is not among the files, so its properties were not checked\n"
+	out, code := validate(t, good+reaction, "-")
+	require.Equal(t, note+"1 device, 1 model, 1 reaction, 0 problems\n", out)
+	require.Equal(t, app.ExitOK, code)
+	out, code = validate(t, good+strings.Replace(reaction, "x > 1", "y > 1", 1), "-")
+	require.Equal(t, "stdin: Reaction default/r: spec.when: \"y > 1\", column 1: undeclared reference to 'y'; declare it under inputs, or: did you mean x?\n1 device, 1 model, 1 reaction, 1 problem\n", out)
+	require.Equal(t, app.ExitConfig, code)
+	out, _ = validate(t, good+strings.Replace(reaction, "other, property: q", "d, property: p", 1), "-")
+	require.Equal(t, "stdin: Reaction default/r: spec.then[0].property: \"p\" is ReadOnly; set a property that is ReadWrite\n1 device, 1 model, 1 reaction, 1 problem\n", strings.ReplaceAll(out, "stdin, document 3: ", "stdin: "))
+	out, _ = validate(t, strings.Replace(good, "name: p,", "name: o,", 1)+reaction, "-")
+	require.Contains(t, out, "1 problem\n", "what a rule misses may be there when the device is mended")
+	out, _ = validate(t, good+reaction+reaction, "-")
+	require.Contains(t, out, "stdin, document 4: Reaction default/r: metadata.name: also declared in stdin, document 3; keep one of them\n")
+	out, _ = validate(t, "a: [", "-")
+	require.Contains(t, out, "1 problem\n")
+}
+
+func TestExamplesHaveNoProblems(t *testing.T) {
+	r, err := Check([]string{"../../../examples"}, nil, map[string]func() mapper.Driver{"modbus": func() mapper.Driver { return modbus.New() }})
+	require.NoError(t, err)
+	require.Empty(t, r.Problems)
+	require.Empty(t, r.Notes)
+	require.GreaterOrEqual(t, r.Devices, 3)
+	require.GreaterOrEqual(t, r.Reactions, 1)
 }
 
 func TestFoldersAndFiles(t *testing.T) {
