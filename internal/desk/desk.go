@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twinline/twinline/internal/service"
@@ -52,6 +53,8 @@ type Desk struct {
 	deps   Deps
 	now    func() time.Time
 
+	dropped atomic.Int64
+
 	mu    sync.Mutex
 	cloud *cloud // what Kubernetes and CloudCore hold
 	edge  *edge  // what EdgeCore holds
@@ -79,15 +82,7 @@ func New(c Config, deps Deps) (*Desk, error) {
 // body plays EdgeCore on the bus and keeps the folder in sight.
 func (d *Desk) body(ctx context.Context, ready func()) error {
 	inbox := make(chan message, maxInbox)
-	put := func(topic string, payload []byte) {
-		select {
-		case inbox <- message{topic, payload}:
-		default:
-			d.mu.Lock()
-			d.edge.dropped++
-			d.mu.Unlock()
-		}
-	}
+	put := func(topic string, payload []byte) { d.put(inbox, message{topic, payload}) }
 	for _, filter := range []string{deviceTopics, nodeTopics} {
 		unsubscribe, err := d.deps.Bus.Subscribe(filter, put)
 		if err != nil {
@@ -113,6 +108,15 @@ func (d *Desk) body(ctx context.Context, ready func()) error {
 		case <-ctx.Done():
 			return nil
 		}
+	}
+}
+
+// put never blocks the bus.
+func (d *Desk) put(inbox chan<- message, m message) {
+	select {
+	case inbox <- m:
+	default:
+		d.dropped.Add(1)
 	}
 }
 
@@ -146,11 +150,7 @@ func (d *Desk) deliver() {
 }
 
 // Dropped returns how many messages from the bus were lost because too many waited.
-func (d *Desk) Dropped() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.edge.dropped
-}
+func (d *Desk) Dropped() int { return int(d.dropped.Load()) }
 
 // Jammed returns the devices for which a real EdgeCore would have stopped
 // answering, because of a message that Twinline must never send.

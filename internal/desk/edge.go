@@ -34,7 +34,6 @@ type edge struct {
 	devices []declare.Device // as MetaServer gives them
 	models  []declare.Model
 	changed chan struct{} // closed when devices or models change
-	dropped int
 }
 
 func newEdge(now func() time.Time) *edge {
