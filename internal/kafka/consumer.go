@@ -158,13 +158,13 @@ func (c *Consumer) Ready() error { return c.health.get() }
 // one batch at a time. An error is the configuration's fault. Stopping takes Grace and
 // 2 s at most. A Consumer runs once at a time.
 func (c *Consumer) Run(ctx context.Context, sink Sink) error {
+	c.mu.Lock()
+	c.sink = sink // before there is a client, which joins the group at once
+	c.mu.Unlock()
 	cl, err := kgo.NewClient(c.opts...)
 	if err != nil {
 		return fmt.Errorf("kafka client: %w", err)
 	}
-	c.mu.Lock()
-	c.sink = sink
-	c.mu.Unlock()
 	watching := make(chan struct{})
 	watchCtx, stopWatch := context.WithCancel(ctx)
 	go func() {
