@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -33,6 +34,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		Version:       app.Version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return app.ConfigError(fmt.Errorf("unknown command %q; see twinline --help", args[0]))
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return app.ConfigError(err) })
 	root.AddCommand(demo.NewCommand(), simulate.NewCommand(), validate.NewCommand(drivers()), newPrepareCommand())
