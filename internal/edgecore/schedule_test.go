@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -173,7 +174,9 @@ func (s *schedule) check() error {
 func TestTwinsConvergeAfterAnyFaults(t *testing.T) {
 	checks := flag.Lookup("rapid.checks")
 	was := checks.Value.String()
-	require.NoError(t, checks.Value.Set("2000"))
+	n, err := strconv.Atoi(was)
+	require.NoError(t, err)
+	require.NoError(t, checks.Value.Set(strconv.Itoa(3*n))) // thousands with -rapid.checks=1000
 	defer func() { require.NoError(t, checks.Value.Set(was)) }()
 	rapid.Check(t, func(rt *rapid.T) {
 		seed := rapid.Uint64().Draw(rt, "seed")

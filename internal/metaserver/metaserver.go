@@ -59,16 +59,25 @@ type Source struct {
 	synced atomic.Bool
 }
 
-// New returns a Source. The error is a URL that cannot be.
-func New(cfg Config) (*Source, error) {
-	if cfg.URL == "" {
-		cfg.URL = DefaultURL
-	}
-	u, err := url.Parse(cfg.URL)
+// Validate reports what is wrong with the configuration, or nil.
+func (c Config) Validate() error {
+	u, err := url.Parse(c.base())
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return nil, fmt.Errorf("metaserver: url %.80q: want http://host:port", cfg.URL)
+		return fmt.Errorf("metaserver: url %.80q: want http://host:port", c.URL)
 	}
-	cfg.URL = strings.TrimSuffix(cfg.URL, "/")
+	return nil
+}
+
+// base is the URL without a slash at its end.
+func (c Config) base() string {
+	if c.URL == "" {
+		return DefaultURL
+	}
+	return strings.TrimSuffix(c.URL, "/")
+}
+
+// New returns a Source.
+func New(cfg Config) *Source {
 	s := &Source{cfg: cfg, log: cfg.Log, client: cfg.Client}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -79,7 +88,7 @@ func New(cfg Config) (*Source, error) {
 		transport.ResponseHeaderTimeout = listTimeout
 		s.client = &http.Client{Transport: transport}
 	}
-	return s, nil
+	return s
 }
 
 // Synced reports why the devices are not known yet, or nil; for a readiness check.
@@ -100,8 +109,11 @@ type update struct {
 }
 
 // Run implements mapper.Source. An outage of MetaServer keeps the last set. It
-// waits for everything it started.
+// waits for everything it started. A wrong configuration is its only error.
 func (s *Source) Run(ctx context.Context, set func(devices []twin.Device, problems []twin.Problem)) error {
+	if err := s.cfg.Validate(); err != nil {
+		return err
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	defer s.client.CloseIdleConnections()
 	updates := make(chan update, maxPending)
@@ -176,7 +188,7 @@ func (s *Source) pass(stores []*store, set func([]twin.Device, []twin.Problem)) 
 	of := inventory.Of{Node: s.cfg.Node, Protocol: s.cfg.Protocol}
 	devices, problems := of.Devices(append(stores[0].parts(), stores[1].parts()...))
 	if !s.synced.Swap(true) {
-		s.log.Info("devices known", "count", len(devices), "problems", len(problems), "source", s.cfg.URL)
+		s.log.Info("devices known", "count", len(devices), "problems", len(problems), "source", s.cfg.base())
 	}
 	set(devices, problems)
 }
@@ -285,7 +297,7 @@ func (s *Source) watch(ctx context.Context, resource string, made func(), f func
 
 // get asks for a resource of all namespaces.
 func (s *Source) get(ctx context.Context, resource, query string) (io.ReadCloser, error) {
-	target := s.cfg.URL + "/apis/" + declare.APIVersion + "/" + resource + query
+	target := s.cfg.base() + "/apis/" + declare.APIVersion + "/" + resource + query
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, http.NoBody)
 	if err != nil {
 		return nil, fmt.Errorf("get %s: %w", resource, err)

@@ -81,10 +81,7 @@ func run(t *testing.T, f *fake, test func(t *testing.T, source *metaserver.Sourc
 }
 
 func startSource(f *fake) (*metaserver.Source, *sink, func()) {
-	source, err := metaserver.New(metaserver.Config{Node: "n1", Protocol: "modbus", Client: &http.Client{Transport: f}})
-	if err != nil {
-		panic(err)
-	}
+	source := metaserver.New(metaserver.Config{Node: "n1", Protocol: "modbus", Client: &http.Client{Transport: f}})
 	got := &sink{}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
@@ -103,10 +100,9 @@ func pass(d time.Duration) {
 	synctest.Wait()
 }
 
-func TestNewRefusesAWrongURL(t *testing.T) {
+func TestRunRefusesAWrongURL(t *testing.T) {
 	for _, u := range []string{"127.0.0.1:10550", "tcp://x", "http://", "http://%zz"} {
-		_, err := metaserver.New(metaserver.Config{URL: u})
-		require.Error(t, err, u)
+		require.Error(t, metaserver.New(metaserver.Config{URL: u}).Run(t.Context(), nil), u)
 	}
 }
 
@@ -311,10 +307,7 @@ func TestTheSetConverges(t *testing.T) {
 }
 
 func compare(f *fake, got *sink) error {
-	reference, err := metaserver.New(metaserver.Config{Node: "n1", Protocol: "modbus", Client: &http.Client{Transport: f}})
-	if err != nil {
-		return err
-	}
+	reference := metaserver.New(metaserver.Config{Node: "n1", Protocol: "modbus", Client: &http.Client{Transport: f}})
 	want := &sink{}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -336,8 +329,7 @@ func TestOverHTTP(t *testing.T) {
 	f.put("devices", "plant/a", device("a", "n1", "modbus", "1"))
 	server := httptest.NewServer(f)
 	defer server.Close()
-	source, err := metaserver.New(metaserver.Config{URL: server.URL + "/", Node: "n1", Protocol: "modbus"})
-	require.NoError(t, err)
+	source := metaserver.New(metaserver.Config{URL: server.URL + "/", Node: "n1", Protocol: "modbus"})
 	got := &sink{}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
@@ -364,8 +356,7 @@ func TestHTTPErrorsAreSaid(t *testing.T) {
 		http.Error(w, "no such thing", http.StatusNotFound)
 	}))
 	defer server.Close()
-	source, err := metaserver.New(metaserver.Config{URL: server.URL})
-	require.NoError(t, err)
+	source := metaserver.New(metaserver.Config{URL: server.URL})
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	require.NoError(t, source.Run(ctx, func([]twin.Device, []twin.Problem) { t.Error("nothing is known") }))
