@@ -33,10 +33,10 @@ func Refusals() []Refusal {
 		{"spec.methods", "methods are not served",
 			"remove methods, and set the desired values of the properties: by spec.properties[].desired, by PATCH /api/v1/devices/{namespace}/{name}, or by a Reaction"},
 		{push + "http", noPush, "remove http, and run uplink on the node: it delivers every sample to the telemetry service and so to Kafka"},
-		{push + "mqtt", noPush, "remove mqtt, and subscribe to twinline/telemetry/<namespace>/<device> on the node's own broker, where every sample is"},
+		{push + "mqtt", noPush, "remove mqtt, and subscribe to twinline/telemetry/{namespace}/{device} on the node's own broker, where every sample is"},
 		{push + "otel", noPush, "remove otel, and consume the Kafka topic iot-telemetry with an OpenTelemetry collector"},
 		{push + "dbMethod", noPush, "remove dbMethod, and run storage in the cloud: it keeps every sample in TimescaleDB or PostgreSQL exactly once"},
-		{push + "anomalyDetection", noPush, "remove anomalyDetection, and run analytics in the cloud on the Kafka topic iot-telemetry"},
+		{push + "anomalyDetection", noPush, "remove anomalyDetection, and look for anomalies in a consumer of the Kafka topic iot-telemetry"},
 		{"status", "a status declares nothing", "remove it, and write spec.stateReport"},
 	}
 }

@@ -253,7 +253,8 @@ func (c *checker) add(source string, problems []twin.Problem) {
 	}
 }
 
-// open has the drivers check their part.
+// open has the drivers check their part. All devices are open at once, as on a
+// node: two that cannot share a line are found.
 func (c *checker) open(devices []twin.Device, drivers map[string]func() mapper.Driver) {
 	opened := map[string]mapper.Driver{}
 	unknown := map[string]int{}
@@ -268,7 +269,7 @@ func (c *checker) open(devices []twin.Device, drivers map[string]func() mapper.D
 		}
 		conn, problems := opened[d.Protocol].Open(d)
 		if conn != nil {
-			_ = conn.Close() // it did no I/O: nothing can be lost
+			defer func() { _ = conn.Close() }() // it did no I/O: nothing can be lost
 		}
 		c.add("", problems)
 	}
