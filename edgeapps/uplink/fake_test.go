@@ -228,8 +228,10 @@ func (f *fixture) position(device string) twin.Position {
 func device1(name string) twin.DeviceID { return twin.DeviceID{Namespace: "plant", Name: name} }
 
 func sampleOf(device string, epoch, seq uint64) twin.Sample {
-	return twin.Sample{Device: device1(device), Epoch: epoch, Seq: seq, Time: time.UnixMicro(1_767_323_045_000_000 + int64(seq)).UTC(),
-		Readings: []twin.Reading{{Property: "level", Value: twin.IntValue(int64(seq))}, {Property: "state", Value: twin.StringValue("on")}}}
+	return twin.Sample{
+		Device: device1(device), Epoch: epoch, Seq: seq, Time: time.UnixMicro(1_767_323_045_000_000 + int64(seq)).UTC(),
+		Readings: []twin.Reading{{Property: "level", Value: twin.IntValue(int64(seq))}, {Property: "state", Value: twin.StringValue("on")}},
+	}
 }
 
 // publish puts samples on the bus.

@@ -3,6 +3,7 @@ package uplink
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -427,14 +428,14 @@ func TestStatusAndMetrics(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, f *fixture) {
 		f.cloud.setFault(away)
 		answer := httptest.NewRecorder()
-		f.up.Handler().ServeHTTP(answer, httptest.NewRequest("GET", "/api/v1/spool", nil))
+		f.up.Handler().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/api/v1/spool", nil))
 		require.Equal(t, 503, answer.Code)
 		require.ErrorContains(t, f.up.Ready(), "not running")
 		f.start()
 		f.publish("a", 1, 1, 2, 3)
 		wait(20 * time.Second)
 		answer = httptest.NewRecorder()
-		f.up.Handler().ServeHTTP(answer, httptest.NewRequest("GET", "/api/v1/spool", nil))
+		f.up.Handler().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/api/v1/spool", nil))
 		require.Equal(t, 200, answer.Code)
 		require.Contains(t, answer.Body.String(), `"records":3`)
 		require.Contains(t, answer.Body.String(), `"up":false`)

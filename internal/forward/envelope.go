@@ -38,8 +38,10 @@ type serviceBusResponse struct {
 // EncodeServiceBusRequest returns the body of the POST to EdgeCore that carries
 // an encoded batch to the Rule whose target_url is targetURL.
 func EncodeServiceBusRequest(targetURL, token string, batch []byte) []byte {
-	b, _ := json.Marshal(serviceBusRequest{Method: "POST", TargetURL: targetURL,
-		Payload: serviceBusPayload{Token: token, Batch: batch}}) // cannot fail: texts and bytes
+	b, _ := json.Marshal(serviceBusRequest{
+		Method: "POST", TargetURL: targetURL,
+		Payload: serviceBusPayload{Token: token, Batch: batch},
+	}) // cannot fail: texts and bytes
 	return b
 }
 

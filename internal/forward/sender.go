@@ -84,13 +84,13 @@ func (s *ServiceBus) Close() { s.Client.CloseIdleConnections() }
 // batch without an Ack has arrived is unknown: ServiceBus may deliver it later.
 func (s *ServiceBus) Send(ctx context.Context, encoded []byte) (Ack, error) {
 	body := EncodeServiceBusRequest(s.TargetURL, s.Token, encoded)
-	answer, resp, err := post(ctx, s.Client, s.URL, "application/json", "", body)
+	answer, err := post(ctx, s.Client, s.URL, "application/json", "", body)
 	if err != nil {
 		return Ack{}, &SendError{Err: fmt.Errorf("ServiceBus: %w", err)}
 	}
 	var r serviceBusResponse
-	if err := json.Unmarshal(answer, &r); err != nil {
-		return Ack{}, &SendError{Err: fmt.Errorf("ServiceBus at %s answered %s, %.80q: is it EdgeCore's?", s.URL, resp.Status, answer)}
+	if err := json.Unmarshal(answer.body, &r); err != nil {
+		return Ack{}, &SendError{Err: fmt.Errorf("ServiceBus at %s answered %s, %.80q: is it EdgeCore's?", s.URL, answer.status, answer.body)}
 	}
 	if r.Code != http.StatusOK {
 		return Ack{}, &SendError{Err: fmt.Errorf("ServiceBus: code %d: %.200s", r.Code, r.Msg)}
@@ -138,17 +138,17 @@ func (h *HTTPS) Close() { h.Client.CloseIdleConnections() }
 // Ack has arrived is unknown. A status of 400 or 422 without an Ack in its body
 // comes from something between here and the service: it is an error, never poison.
 func (h *HTTPS) Send(ctx context.Context, encoded []byte) (Ack, error) {
-	answer, resp, err := post(ctx, h.Client, h.URL, ContentType, h.Token, encoded)
+	answer, err := post(ctx, h.Client, h.URL, ContentType, h.Token, encoded)
 	if err != nil {
 		return Ack{}, &SendError{Err: err}
 	}
-	ack, ackErr := DecodeAck(answer)
+	ack, ackErr := DecodeAck(answer.body)
 	if ackErr != nil {
 		ack = Ack{}
 	}
-	refused := fmt.Errorf("%s answered %s: %.200s", h.URL, resp.Status, reasonOf(ack, answer))
-	wait := retryAfter(resp.Header)
-	switch code := resp.StatusCode; {
+	refused := fmt.Errorf("%s answered %s: %.200s", h.URL, answer.status, reasonOf(ack, answer.body))
+	wait := retryAfter(answer.header)
+	switch code := answer.code; {
 	case code == http.StatusUnauthorized, code == http.StatusForbidden:
 		return Ack{}, &SendError{Code: CodeUnauthorised, RetryAfter: wait, Err: refused}
 	case code == http.StatusRequestEntityTooLarge:
@@ -172,11 +172,11 @@ func settle(ack Ack, wait time.Duration) (Ack, error) {
 	return ack, nil
 }
 
-func reasonOf(ack Ack, answer []byte) string {
+func reasonOf(ack Ack, body []byte) string {
 	if ack.Error != "" {
 		return ack.Error
 	}
-	return strconv.Quote(string(answer[:min(len(answer), 120)]))
+	return strconv.Quote(string(body[:min(len(body), 120)]))
 }
 
 func retryAfter(h http.Header) time.Duration {
@@ -203,11 +203,19 @@ func newClient(roots *x509.CertPool, timeout time.Duration) *http.Client {
 	}
 }
 
-// post sends body and reads the answer, which is bounded, to its end.
-func post(ctx context.Context, client *http.Client, url, contentType, token string, body []byte) ([]byte, *http.Response, error) {
+// answer is an HTTP response, read to its end.
+type answer struct {
+	code   int
+	status string
+	header http.Header
+	body   []byte
+}
+
+// post sends body and reads the answer, which is bounded.
+func post(ctx context.Context, client *http.Client, url, contentType, token string, body []byte) (answer, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
-		return nil, nil, err
+		return answer{}, err
 	}
 	req.Header.Set("Content-Type", contentType)
 	if token != "" {
@@ -215,15 +223,15 @@ func post(ctx context.Context, client *http.Client, url, contentType, token stri
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, nil, err
+		return answer{}, err
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
-		return nil, nil, fmt.Errorf("read the answer of %s: %w", url, err)
+		return answer{}, fmt.Errorf("read the answer of %s: %w", url, err)
 	}
-	if len(answer) > maxAnswer {
-		return nil, nil, fmt.Errorf("the answer of %s is beyond %d bytes", url, maxAnswer)
+	if len(text) > maxAnswer {
+		return answer{}, fmt.Errorf("the answer of %s is beyond %d bytes", url, maxAnswer)
 	}
-	return answer, resp, nil
+	return answer{resp.StatusCode, resp.Status, resp.Header, text}, nil
 }

@@ -333,8 +333,10 @@ type Stats struct {
 func (s *Spool) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := Stats{Records: int64(s.next - 1 - s.acked), Oldest: s.acked + 1, Last: s.next - 1,
-		Dropped: s.lost.dropped(), Damaged: s.lost.Damaged, Cut: s.cut}
+	st := Stats{
+		Records: int64(s.next - 1 - s.acked), Oldest: s.acked + 1, Last: s.next - 1,
+		Dropped: s.lost.dropped(), Damaged: s.lost.Damaged, Cut: s.cut,
+	}
 	for i := range s.segments {
 		st.Bytes += s.segments[i].size
 	}
