@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
+	"strconv"
 	"strings"
 
 	sjson "sigs.k8s.io/json"
@@ -176,13 +178,16 @@ func (r *reader) yaml(where string, doc document) {
 	if !r.admit() {
 		return
 	}
-	if doc.lines > 0 { // once more with the lines that came before, for the right line number
-		if _, again := yaml.YAMLToJSONStrict(append(bytes.Repeat([]byte{'\n'}, doc.lines), doc.text...)); again != nil {
-			err = again
-		}
-	}
 	what := strings.TrimPrefix(err.Error(), "error converting YAML to JSON: ")
-	r.problem(where, strings.Join(strings.Fields(what), " "), unread)
+	r.problem(where, moveLines(strings.Join(strings.Fields(what), " "), doc.lines), unread)
+}
+
+// moveLines adds the lines before a document to the line numbers in an error of it.
+func moveLines(what string, by int) string {
+	return regexp.MustCompile(`\bline \d+`).ReplaceAllStringFunc(what, func(line string) string {
+		n, _ := strconv.Atoi(strings.TrimPrefix(line, "line "))
+		return fmt.Sprintf("line %d", n+by)
+	})
 }
 
 func (r *reader) json(where string, data []byte) {
