@@ -143,8 +143,12 @@ func faultOf(err error, table Table, address, count uint16) error {
 		return err
 	}
 	why := whyMismatch
-	if code := Exception(err); code != 0 {
+	code := Exception(err)
+	if code != 0 {
 		why = fmt.Sprintf("exception-%d", code)
+	}
+	if code == modbus.ExceptionCodeGatewayPathUnavailable || code == modbus.ExceptionCodeGatewayTargetDeviceFailedToRespond {
+		err = fmt.Errorf("%w: the gateway says: %w", ErrSilent, err)
 	}
 	return &mapper.Fault{Why: why, Err: fmt.Errorf("%s %d, %d of them: %w", table, address, count, err)}
 }

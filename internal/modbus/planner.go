@@ -154,7 +154,7 @@ func (r *round) block(b *Block) (clean bool) {
 		r.answered = true
 		r.accept(b, data)
 		return true
-	case Exception(err) == 0:
+	case Exception(err) == 0, errors.Is(err, ErrSilent): // a gateway's exceptions are no answer of the device
 		r.err, r.failed = err, true
 		r.spoil(b.slots, err)
 		return true

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/twinline/twinline/pkg/mapper"
 	"github.com/twinline/twinline/pkg/twin"
 )
 
@@ -249,6 +250,7 @@ func TestRetries(t *testing.T) {
 		"checksum":    {fault(whyChecksum, "damaged"), 3},
 		"down":        {fault(whyConnection, "%w", ErrDown), 3},
 		"busy":        {faultOf(&modbus.ModbusError{ExceptionCode: 6}, Holdings, 0, 1), 3},
+		"gateway":     {faultOf(&modbus.ModbusError{ExceptionCode: 11}, Holdings, 0, 1), 3},
 		"failure":     {faultOf(&modbus.ModbusError{ExceptionCode: 4}, Holdings, 0, 1), 1},
 		"not illegal": {faultOf(&modbus.ModbusError{ExceptionCode: 1}, Holdings, 0, 1), 1},
 		"other":       {context.Canceled, 1},
@@ -260,6 +262,15 @@ func TestRetries(t *testing.T) {
 			require.Len(t, d.asked, test.want)
 		})
 	}
+}
+
+// What a gateway says of a unit behind it is no answer of that unit.
+func TestAGatewaysExceptionIsSilence(t *testing.T) {
+	p, names := planner(t, map[string]any{}, "h0")
+	d := &device{fail: func(*Block) error { return faultOf(&modbus.ModbusError{ExceptionCode: 11}, Holdings, 0, 1) }}
+	_, err := p.Read(t.Context(), names, d.ask)
+	require.ErrorIs(t, err, ErrSilent)
+	require.Equal(t, "exception-11", mapper.Reason(err))
 }
 
 func TestTheMeasuredResponseTimeChangesThePlan(t *testing.T) {
