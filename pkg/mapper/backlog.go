@@ -221,7 +221,7 @@ func (b *backlog) heard(now time.Time) {
 		return
 	}
 	for s := range b.streams {
-		s.sent, s.patience = 0, b.ackTimeout
+		s.patience = b.ackTimeout // which is over for all that was sent before the silence
 		s.signal()
 	}
 }

@@ -23,7 +23,6 @@ type boardModel struct {
 	order   int
 	desired string
 	device  twin.Value
-	known   bool // the device is known to have what was applied last
 	ids     int
 	answers map[string][]twin.WriteState
 }
@@ -69,12 +68,13 @@ func (m *boardModel) collect() {
 	}
 }
 
-// step takes the next write, if any, and ends it in one of the ways there are.
-func (m *boardModel) step(how outcome) bool {
+// step takes the next write, if any, and ends it in one of the ways there are;
+// lands: the device got it, whatever is said of it.
+func (m *boardModel) step(how outcome, lands bool) bool {
 	m.expire()
 	t, ok, _ := m.b.next(m.now)
 	if ok {
-		if how == applied || how == unseen {
+		if lands {
 			m.device = t.value
 			m.b.observe([]twin.Reading{{Property: "p", Value: t.value}})
 		}
@@ -121,9 +121,9 @@ func TestABoardDoesWhatItsModelSays(t *testing.T) {
 			"time": func(t *rapid.T) {
 				m.now = m.now.Add(time.Duration(rapid.IntRange(1, 40_000).Draw(t, "ms")) * time.Millisecond)
 			},
-			"write":  func(*rapid.T) { m.step(applied) },
-			"fail":   func(*rapid.T) { m.step(failed) },
-			"cut":    func(*rapid.T) { m.step(cut) },
+			"write":  func(*rapid.T) { m.step(applied, true) },
+			"fail":   func(t *rapid.T) { m.step(failed, rapid.Bool().Draw(t, "lands")) },
+			"cut":    func(t *rapid.T) { m.step(cut, rapid.Bool().Draw(t, "lands")) },
 			"record": func(*rapid.T) { m.b.record, _ = m.b.dealt() },
 			"": func(t *rapid.T) {
 				m.collect()
@@ -143,7 +143,7 @@ func TestABoardDoesWhatItsModelSays(t *testing.T) {
 		before := m.device
 		wrote := false
 		m.now = m.now.Add(2 * maxRetry)
-		for m.step(applied) {
+		for m.step(applied, true) {
 			wrote = true
 		}
 		if want, ok := m.wanted(); ok {
@@ -159,6 +159,40 @@ func TestABoardDoesWhatItsModelSays(t *testing.T) {
 			require.Equal(t, m.desired, record["p"])
 		}
 	})
+}
+
+func TestATryThatLostItsPlaceHoldsNobodyUp(t *testing.T) {
+	m := newBoardModel()
+	m.b.command(twin.Command{ID: "1", Property: "p", Value: twin.IntValue(1), Source: "a", Priority: 8}, m.now)
+	low, ok, _ := m.b.next(m.now)
+	require.True(t, ok)
+	m.b.command(twin.Command{ID: "2", Property: "p", Value: twin.IntValue(2), Source: "b", Priority: 1}, m.now)
+	require.False(t, m.b.holdsStill(low))
+	m.b.ended(low, failed, twin.Value{}, "no answer", m.now)
+	high, ok, _ := m.b.next(m.now)
+	require.True(t, ok, "the pause after a failure is the failed one's alone")
+	require.Equal(t, twin.IntValue(2), high.value)
+}
+
+func TestThereIsABoundOnResults(t *testing.T) {
+	q := newResults()
+	for range maxResults {
+		q.add("topic", nil)
+	}
+	require.Zero(t, q.dropped)
+	q.add("newest", nil)
+	require.Equal(t, uint64(1), q.dropped)
+	require.Len(t, q.queue, maxResults)
+	require.Equal(t, "newest", q.queue[maxResults-1].topic)
+}
+
+func TestThereIsABoundOnWhatIsRemembered(t *testing.T) {
+	var o once
+	for i := range maxOnce {
+		require.True(t, o.first(fmt.Sprint(i)))
+	}
+	require.False(t, o.first("one more"))
+	require.Len(t, o.seen, maxOnce)
 }
 
 func TestAPlanCoversEveryCycleOnce(t *testing.T) {
@@ -192,4 +226,15 @@ func TestAPlanCoversEveryCycleOnce(t *testing.T) {
 			require.GreaterOrEqual(t, polled[it.property.Name]+int(missed), cycles, "and what is left out is counted")
 		}
 	})
+}
+
+func TestAWriteThatFailedMayHaveLanded(t *testing.T) {
+	m := newBoardModel()
+	m.b.command(twin.Command{ID: "1", Property: "p", Value: twin.IntValue(1), Source: "a", Priority: 8}, m.now)
+	require.True(t, m.step(applied, true))
+	m.b.command(twin.Command{ID: "2", Property: "p", Value: twin.IntValue(2), Source: "b", Priority: 1}, m.now)
+	require.True(t, m.step(failed, true))
+	m.b.command(twin.Command{ID: "3", Property: "p", Source: "b"}, m.now)
+	require.True(t, m.step(applied, true), "the claim beneath is written again")
+	require.Equal(t, twin.IntValue(1), m.device)
 }

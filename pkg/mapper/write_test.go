@@ -402,6 +402,23 @@ func TestAClaimEndsWithTheMapperAndTheCloudHoldsAgain(t *testing.T) {
 	})
 }
 
+func TestTheRecordIsTakenBackBeforeAClaimIsWritten(t *testing.T) {
+	inBubble(t, desired(tank(), "20"), func(h *harness, _ *mapper.Config) {
+		h.driver.WriteFn = func(_ context.Context, id twin.DeviceID, p string, v twin.Value) (twin.Value, error) {
+			record, err := h.store.LastDesired(id)
+			if len(record) > 0 || err != nil {
+				t.Errorf("a crash now would leave %s on the device, and the record says %v", v, record)
+			}
+			h.driver.Set(id, p, v)
+			return v, nil
+		}
+	}, func(t *testing.T, h *harness) {
+		h.start()
+		h.command(boiler, claim("a1", twin.IntValue(50), "a", 8, 0))
+		require.Equal(t, []string{"20", "50"}, h.written("setpoint"))
+	})
+}
+
 func TestClaimsOutliveAChangeOfTheDeclaration(t *testing.T) {
 	inBubble(t, desired(tank(), "20"), nil, func(t *testing.T, h *harness) {
 		h.start()
