@@ -106,7 +106,7 @@ func (r *Reactor) run(ctx context.Context, ready func()) error {
 // react takes what comes, in order, and does what is due.
 func (r *Reactor) react(ctx context.Context, ready func()) error {
 	subs := subscriptions{bus: r.deps.Bus, inbox: &r.inbox, active: map[string]func(){}}
-	defer subs.set(nil)
+	defer func() { _ = subs.set(nil) }() // ending a subscription does not fail
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for ctx.Err() == nil {

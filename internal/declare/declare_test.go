@@ -55,12 +55,16 @@ func TestResolve(t *testing.T) {
 		Config:           map[string]any{"url": "tcp://10.0.0.7:502", "unitId": int64(17), "serial": int64(9007199254740993)},
 		StateReportCycle: time.Minute,
 		Properties: []twin.Property{
-			{Name: "temperature", Type: twin.TypeFloat, Unit: "°C", Minimum: twin.FloatValue(-40), Maximum: twin.FloatValue(120.5),
+			{
+				Name: "temperature", Type: twin.TypeFloat, Unit: "°C", Minimum: twin.FloatValue(-40), Maximum: twin.FloatValue(120.5),
 				CollectCycle: 5 * time.Second, ReportCycle: 5 * time.Second,
-				Visitor: map[string]any{"register": "input", "address": int64(1), "scale": 0.1}},
-			{Name: "setpoint", Type: twin.TypeInt, Writable: true, Minimum: twin.IntValue(20), Maximum: twin.IntValue(90),
+				Visitor: map[string]any{"register": "input", "address": int64(1), "scale": 0.1},
+			},
+			{
+				Name: "setpoint", Type: twin.TypeInt, Writable: true, Minimum: twin.IntValue(20), Maximum: twin.IntValue(90),
 				CollectCycle: 500 * time.Millisecond, ReportCycle: 2 * time.Second, ReportToCloud: true, Desired: new("60"),
-				Visitor: map[string]any{"register": "holding", "address": int64(3)}},
+				Visitor: map[string]any{"register": "holding", "address": int64(3)},
+			},
 		},
 	}}, devices)
 }
@@ -178,7 +182,7 @@ func TestDesiredThatCannotBeAppliedIsKeptForTheMapperToRefuse(t *testing.T) {
 }
 
 func TestBrokenModelIsSaidOfItsDevices(t *testing.T) {
-	objects, problems := Decode("x", []byte(strings.Replace(modelYAML, "protocol: modbus", "protocl: modbus", 1)+"---"+deviceYAML))
+	objects, problems := Decode("x", []byte(strings.Replace(modelYAML, "protocol: modbus", "protocols: modbus", 1)+"---"+deviceYAML))
 	require.Len(t, problems, 1)
 	devices, problems := Resolve(objects.Devices, objects.Models)
 	require.Empty(t, devices)
@@ -198,9 +202,12 @@ func TestObjectsDeclaredTwice(t *testing.T) {
 
 func TestResolveTakesObjectsMadeByHand(t *testing.T) {
 	model := v1beta1.DeviceModel{ObjectMeta: metav1.ObjectMeta{Name: "m"}, Spec: v1beta1.DeviceModelSpec{
-		Properties: []v1beta1.ModelProperty{{Name: "p", Type: v1beta1.INT, AccessMode: v1beta1.ReadOnly, Visitors: &v1beta1.VisitorConfig{ConfigData: &v1beta1.CustomizedValue{Data: map[string]any{"address": 1.0}}}}}}}
-	dev := v1beta1.Device{ObjectMeta: metav1.ObjectMeta{Name: "d"}, Spec: v1beta1.DeviceSpec{NodeName: "n", Protocol: v1beta1.ProtocolConfig{ProtocolName: "modbus"},
-		Properties: []v1beta1.DeviceProperty{{Name: "p"}}}}
+		Properties: []v1beta1.ModelProperty{{Name: "p", Type: v1beta1.INT, AccessMode: v1beta1.ReadOnly, Visitors: &v1beta1.VisitorConfig{ConfigData: &v1beta1.CustomizedValue{Data: map[string]any{"address": 1.0}}}}},
+	}}
+	dev := v1beta1.Device{ObjectMeta: metav1.ObjectMeta{Name: "d"}, Spec: v1beta1.DeviceSpec{
+		NodeName: "n", Protocol: v1beta1.ProtocolConfig{ProtocolName: "modbus"},
+		Properties: []v1beta1.DeviceProperty{{Name: "p"}},
+	}}
 	devices, problems := Resolve([]Device{{Object: dev}}, []Model{{Object: model}})
 	require.Empty(t, devices)
 	require.Len(t, problems, 1, "a nil deviceModelRef is a problem, no panic")

@@ -30,8 +30,10 @@ func Refusals() []Refusal {
 	const push = "spec.properties[].pushMethod."
 	const noPush = "the mapper does not push; the property is read and reported all the same"
 	return []Refusal{
-		{"spec.methods", "methods are not served",
-			"remove methods, and set the desired values of the properties: by spec.properties[].desired, by PATCH /api/v1/devices/{namespace}/{name}, or by a Reaction"},
+		{
+			"spec.methods", "methods are not served",
+			"remove methods, and set the desired values of the properties: by spec.properties[].desired, by PATCH /api/v1/devices/{namespace}/{name}, or by a Reaction",
+		},
 		{push + "http", noPush, "remove http, and run uplink on the node: it delivers every sample to the telemetry service and so to Kafka"},
 		{push + "mqtt", noPush, "remove mqtt, and subscribe to twinline/telemetry/{namespace}/{device} on the node's own broker, where every sample is"},
 		{push + "otel", noPush, "remove otel, and consume the Kafka topic iot-telemetry with an OpenTelemetry collector"},

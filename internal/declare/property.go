@@ -233,8 +233,11 @@ func refusePush(rep *report, path string, push *v1beta1.PushMethod) {
 		key     string
 		present bool
 	}{
-		{"http", push.HTTP != nil}, {"mqtt", push.MQTT != nil}, {"otel", push.OTEL != nil},
-		{"dbMethod", push.DBMethod != nil}, {"anomalyDetection", push.AnomalyDetection != nil},
+		{"http", push.HTTP != nil},
+		{"mqtt", push.MQTT != nil},
+		{"otel", push.OTEL != nil},
+		{"dbMethod", push.DBMethod != nil},
+		{"anomalyDetection", push.AnomalyDetection != nil},
 	} {
 		if way.present {
 			r := refusalOf("spec.properties[].pushMethod." + way.key)

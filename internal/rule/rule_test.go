@@ -269,7 +269,8 @@ func TestCostIsBounded(t *testing.T) {
 func TestCheckAgainstDevices(t *testing.T) {
 	r := one(t, coolBoiler)
 	pump := twin.Device{ID: twin.DeviceID{Namespace: "default", Name: "pump"}, Properties: []twin.Property{
-		{Name: "on", Type: twin.TypeBoolean, Writable: true}, {Name: "speed", Type: twin.TypeFloat, Writable: true}}}
+		{Name: "on", Type: twin.TypeBoolean, Writable: true}, {Name: "speed", Type: twin.TypeFloat, Writable: true},
+	}}
 	hot := twin.Device{ID: boiler(), Properties: []twin.Property{{Name: "temperature", Type: twin.TypeFloat}}}
 	problems, unknown := r.Check([]twin.Device{pump, hot})
 	require.Empty(t, problems)

@@ -70,8 +70,10 @@ func Table() *schema.Table {
 		{Key: "ttl", Kind: schema.Duration, Default: DefaultTTL, Min: MinTTL, Max: MaxTTL, Doc: "How long the claim outlives a reactor that is gone. It is renewed at half of it."},
 	}}
 	return &schema.Table{Title: "Reaction", Doc: "`twinline.io/v1alpha1`. Expressions are [CEL](https://cel.dev), the language of Kubernetes' own validations, without macros, with the functions of `math`.", Fields: []schema.Field{
-		{Key: "inputs", Kind: schema.Map, Required: true, Min: 1, Max: MaxInputs, Item: &schema.Field{Kind: schema.Nested, Table: input},
-			Doc: "The properties that the expressions read, by the names they have there. While one has no good reading the rule is undecided, which is neither true nor false.", Example: "temp: {device: default/boiler, property: temperature}"},
+		{
+			Key: "inputs", Kind: schema.Map, Required: true, Min: 1, Max: MaxInputs, Item: &schema.Field{Kind: schema.Nested, Table: input},
+			Doc: "The properties that the expressions read, by the names they have there. While one has no good reading the rule is undecided, which is neither true nor false.", Example: "temp: {device: default/boiler, property: temperature}",
+		},
 		{Key: "maxAge", Kind: schema.Duration, Default: DefaultMaxAge, Min: 100 * time.Millisecond, Max: 24 * time.Hour, Doc: "A reading that is older counts as none."},
 		{Key: "when", Required: true, Min: 1, Max: MaxExpression, Doc: "The condition: the rule begins to hold when it is true.", Example: "temp > 80.0"},
 		{Key: "for", Kind: schema.Duration, Default: time.Duration(0), Min: time.Duration(0), Max: 24 * time.Hour, Doc: "How long `when` must be true without a break before the rule holds."},

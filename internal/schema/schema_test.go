@@ -74,10 +74,12 @@ func TestDefaults(t *testing.T) {
 }
 
 func TestBothWaysOfWriting(t *testing.T) {
-	want := config{URL: "502", Unit: 17, Scale: 0.1, Register: "holding", Timeout: 250 * time.Millisecond, Bit: new(3),
+	want := config{
+		URL: "502", Unit: 17, Scale: 0.1, Register: "holding", Timeout: 250 * time.Millisecond, Bit: new(3),
 		Sentinels: []twin.Value{twin.UintValue(math.MaxUint64), twin.StringValue("n/a"), twin.FloatValue(1.5)},
 		Names:     map[string]string{"0": "off", "1": "1"},
-		Write:     write{Verify: false, Pause: 20 * time.Millisecond}, Extra: &write{Verify: true, Pause: time.Second}}
+		Write:     write{Verify: false, Pause: 20 * time.Millisecond}, Extra: &write{Verify: true, Pause: time.Second},
+	}
 	for _, text := range []string{
 		`{"url":502,"unitId":17,"scale":0.1,"register":"HOLDING","timeout":"250ms","bit":3,"sentinels":[18446744073709551615,"n/a",1.5],"enum":{"0":"off","1":1},"write":{"verify":false,"pause":20},"extra":{"pause":"1s"}}`,
 		`{"url":"502","slaveID":"0x11","scale":"1e-1","register":"HoldingRegister","timeout":"0.25s","bit":"3.0","sentinels":[18446744073709551615,"n/a",1.5],"enum":{"0":"off","1":"1"},"write":{"verify":"False","pause":"20"},"extra":{"pause":"1000ms"},"x":null}`,

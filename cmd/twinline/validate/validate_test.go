@@ -70,11 +70,13 @@ func TestValidate(t *testing.T) {
 		"good":           {good, "1 device, 1 model, 0 problems\n", app.ExitOK},
 		"nothing":        {"", "0 devices, 0 models, 0 problems\n", app.ExitOK},
 		"others":         {"apiVersion: v1\nkind: Pod\n", "0 devices, 0 models, 0 problems\n", app.ExitOK},
-		"the driver's":   {strings.Replace(good, "address", "adress", 1), "stdin: Device default/d: p: no address; write one\n1 device, 1 model, 1 problem\n", app.ExitConfig},
+		"the driver's":   {strings.Replace(good, "address", "place", 1), "stdin: Device default/d: p: no address; write one\n1 device, 1 model, 1 problem\n", app.ExitConfig},
 		"declared wrong": {strings.Replace(good, "type: INT", "type: INTEGER", 1), "stdin: DeviceModel default/m: spec.properties[0].type: \"INTEGER\" is not a type; write INT, FLOAT, DOUBLE, BOOLEAN, STRING or BYTES\n1 device, 1 model, 1 problem\n", app.ExitConfig},
 		"not YAML":       {"a: [", "stdin: yaml: line 1: did not find expected node content; mend it there; the rest of this document was not read\n0 devices, 0 models, 1 problem\n", app.ExitConfig},
-		"a protocol that is not known": {strings.Replace(good, "modbus", "modbuss", 1),
-			"note: 1 device of the protocol \"modbuss\": its configData was not checked (did you mean modbus?)\n1 device, 1 model, 0 problems\n", app.ExitOK},
+		"a protocol that is not known": {
+			strings.Replace(good, "modbus", "modbuss", 1),
+			"note: 1 device of the protocol \"modbuss\": its configData was not checked (did you mean modbus?)\n1 device, 1 model, 0 problems\n", app.ExitOK,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out, code := validate(t, test.stdin, "-")
@@ -135,12 +137,14 @@ func TestFoldersAndFiles(t *testing.T) {
 }
 
 func TestJSON(t *testing.T) {
-	out, code := validate(t, strings.Replace(good, "address", "adress", 1), "-", "-o", "json")
+	out, code := validate(t, strings.Replace(good, "address", "place", 1), "-", "-o", "json")
 	require.Equal(t, app.ExitConfig, code)
 	var r Report
 	require.NoError(t, json.Unmarshal([]byte(out), &r))
-	require.Equal(t, Report{Devices: 1, Models: 1, Notes: []string{},
-		Problems: []Problem{{Source: "stdin", Object: "Device default/d", Field: "p", What: "no address", Remedy: "write one"}}}, r)
+	require.Equal(t, Report{
+		Devices: 1, Models: 1, Notes: []string{},
+		Problems: []Problem{{Source: "stdin", Object: "Device default/d", Field: "p", What: "no address", Remedy: "write one"}},
+	}, r)
 	out, _ = validate(t, good, "-", "-o", "json")
 	require.Contains(t, out, `"problems": []`)
 }
