@@ -95,7 +95,9 @@ func (s *Storage) Ready() error {
 }
 
 func (s *Storage) run(ctx context.Context, ready func()) error {
-	s.fault("migrate", errors.New("the database is not migrated yet"))
+	s.mu.Lock()
+	s.faults["migrate"] = errors.New("the database is not migrated yet")
+	s.mu.Unlock()
 	ready()
 	if s.retry(ctx, "migrate", s.deps.Store.Migrate) != nil {
 		return nil // asked to stop

@@ -30,7 +30,6 @@ const (
 
 	// DefaultSessionTimeout is after how long a member that died is replaced.
 	DefaultSessionTimeout = 10 * time.Second
-	rebalanceTimeout      = 30 * time.Second
 
 	// Grace is how long a batch under way may go on when its partitions are to be
 	// given up, or the Consumer is to stop.
@@ -136,7 +135,8 @@ func (c *Consumer) groupOptions() []kgo.Opt {
 		kgo.Balancers(kgo.StickyBalancer()),
 		kgo.SessionTimeout(c.cfg.SessionTimeout),
 		kgo.HeartbeatInterval(c.cfg.SessionTimeout / 5),
-		kgo.RebalanceTimeout(rebalanceTimeout),
+		// A rebalance waits this long for members that died: no longer than one needs to let go.
+		kgo.RebalanceTimeout(max(c.cfg.SessionTimeout, 2*Grace)),
 		kgo.BlockRebalanceOnPoll(),
 		kgo.OnPartitionsCallbackBlocked(func(context.Context, *kgo.Client) { c.hurryUp() }),
 		kgo.OnPartitionsRevoked(dropped),
