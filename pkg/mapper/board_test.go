@@ -125,40 +125,46 @@ func TestABoardDoesWhatItsModelSays(t *testing.T) {
 			"fail":   func(t *rapid.T) { m.step(failed, rapid.Bool().Draw(t, "lands")) },
 			"cut":    func(t *rapid.T) { m.step(cut, rapid.Bool().Draw(t, "lands")) },
 			"record": func(*rapid.T) { m.b.record, _ = m.b.dealt() },
-			"": func(t *rapid.T) {
-				m.collect()
-				for id, states := range m.answers {
-					final := slices.DeleteFunc(slices.Clone(states), func(s twin.WriteState) bool { return s == twin.Pending })
-					require.LessOrEqual(t, len(final), 1, "command %s: %v", id, states)
-					if len(final) > 0 {
-						require.NotEqual(t, twin.Pending, states[len(states)-1], "nothing after the final answer")
-					}
-				}
-				if record, _ := m.b.dealt(); record["p"] != "" {
-					require.Equal(t, m.desired, record["p"], "only the desire of now is recorded")
-				}
-			},
+			"":       m.check,
 		})
-		// When the device takes everything, it ends on what is wanted.
-		before := m.device
-		wrote := false
-		m.now = m.now.Add(2 * maxRetry)
-		for m.step(applied, true) {
-			wrote = true
-		}
-		if want, ok := m.wanted(); ok {
-			require.Equal(t, want, m.device.Text())
-		} else {
-			require.False(t, wrote)
-			require.Equal(t, before, m.device)
-		}
-		for id, states := range m.answers {
-			require.NotEqual(t, twin.Pending, states[len(states)-1], "command %s is answered: %v", id, states)
-		}
-		if record, _ := m.b.dealt(); len(m.claims) == 0 && m.desired != "" {
-			require.Equal(t, m.desired, record["p"])
-		}
+		m.finish(t)
 	})
+}
+
+// check holds after every action.
+func (m *boardModel) check(t *rapid.T) {
+	m.collect()
+	for id, states := range m.answers {
+		final := slices.DeleteFunc(slices.Clone(states), func(s twin.WriteState) bool { return s == twin.Pending })
+		require.LessOrEqual(t, len(final), 1, "command %s: %v", id, states)
+		if len(final) > 0 {
+			require.NotEqual(t, twin.Pending, states[len(states)-1], "nothing after the final answer")
+		}
+	}
+	if record, _ := m.b.dealt(); record["p"] != "" {
+		require.Equal(t, m.desired, record["p"], "only the desire of now is recorded")
+	}
+}
+
+// finish lets the device take everything: it must end on what is wanted.
+func (m *boardModel) finish(t *rapid.T) {
+	before, wrote := m.device, false
+	m.now = m.now.Add(2 * maxRetry)
+	for m.step(applied, true) {
+		wrote = true
+	}
+	if want, ok := m.wanted(); ok {
+		require.Equal(t, want, m.device.Text())
+	} else {
+		require.False(t, wrote)
+		require.Equal(t, before, m.device)
+	}
+	for id, states := range m.answers {
+		require.NotEqual(t, twin.Pending, states[len(states)-1], "command %s is answered: %v", id, states)
+	}
+	if record, _ := m.b.dealt(); len(m.claims) == 0 && m.desired != "" {
+		require.Equal(t, m.desired, record["p"])
+	}
 }
 
 func TestATryThatLostItsPlaceHoldsNobodyUp(t *testing.T) {

@@ -24,8 +24,8 @@ func (files) Open(d twin.Device) (mapper.Conn, []twin.Problem) {
 	refuse := func(field, what, remedy string) {
 		problems = append(problems, twin.Problem{Object: "Device " + d.ID.String(), Field: field, What: what, Remedy: remedy})
 	}
-	path, _ := d.Config["folder"].(string)
-	if path == "" {
+	path, ok := d.Config["folder"].(string)
+	if !ok {
 		refuse("spec.protocol.configData.folder", "there is no folder", "give the folder of the device")
 		return nil, problems
 	}
@@ -66,10 +66,7 @@ func (c *folder) Read(ctx context.Context, names []string) ([]twin.Reading, erro
 }
 
 func (c *folder) read(p twin.Property) twin.Reading {
-	text, err := os.ReadFile(c.file(p))
-	if err != nil {
-		return twin.BadReading(p.Name, "missing")
-	}
+	text, _ := os.ReadFile(c.file(p)) // a file that is missing has no number either
 	v, err := twin.ParseValue(p.Type, strings.TrimSpace(string(text)))
 	if err != nil {
 		return twin.BadReading(p.Name, "format")
@@ -77,16 +74,17 @@ func (c *folder) read(p twin.Property) twin.Reading {
 	return twin.Reading{Property: p.Name, Value: v}
 }
 
-// Write writes the file; a file that may not be written is a final refusal.
+// Write writes the file; what the file system does not permit is refused for good.
 func (c *folder) Write(_ context.Context, name string, v twin.Value) (twin.Value, error) {
 	p, ok := c.files[name]
 	if !ok {
 		return v, &mapper.Fault{Why: "config", Refuse: true, Err: errors.New("there is no such property")}
 	}
-	if err := os.WriteFile(c.file(p), []byte(v.Text()), 0o600); err != nil {
-		return v, &mapper.Fault{Why: "connection", Refuse: errors.Is(err, os.ErrPermission), Err: err}
+	err := os.WriteFile(c.file(p), []byte(v.Text()), 0o600)
+	if err != nil {
+		err = &mapper.Fault{Why: "connection", Refuse: errors.Is(err, os.ErrPermission), Err: err}
 	}
-	return v, nil
+	return v, err
 }
 
 func (c *folder) Close() error { return nil }
