@@ -6,6 +6,7 @@ import (
 
 	"github.com/twinline/twinline/internal/app"
 	"github.com/twinline/twinline/internal/kafka"
+	"github.com/twinline/twinline/internal/kube"
 )
 
 // TwinsTopic is the compacted topic of twins: key device_id, value the View.
@@ -32,7 +33,7 @@ type Settings struct {
 func DefaultSettings() Settings {
 	return Settings{
 		Common: app.DefaultCommon(), Flags: kafka.DefaultFlags(), TopicFlags: kafka.DefaultTopicFlags(),
-		Topic: TwinsTopic, RulesNamespace: "iot-platform", RulesSource: "/twinline/telemetry",
+		Topic: TwinsTopic, RulesNamespace: "iot-platform", RulesSource: kube.DefaultRuleSource,
 		Silence: DefaultSilence, StateSilence: DefaultStateSilence, WriteTime: DefaultWriteTime,
 	}
 }
