@@ -12,11 +12,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/twinline/twinline/cmd/twinline/demo"
+	"github.com/twinline/twinline/cmd/twinline/docs"
 	"github.com/twinline/twinline/cmd/twinline/simulate"
 	"github.com/twinline/twinline/cmd/twinline/validate"
 	"github.com/twinline/twinline/internal/app"
-	modbusconfig "github.com/twinline/twinline/internal/modbus"
-	"github.com/twinline/twinline/mappers/modbus"
+	"github.com/twinline/twinline/internal/modbus"
+	"github.com/twinline/twinline/internal/schema"
+	modbusdriver "github.com/twinline/twinline/mappers/modbus"
 	"github.com/twinline/twinline/pkg/mapper"
 )
 
@@ -43,7 +45,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return app.ConfigError(err) })
-	root.AddCommand(demo.NewCommand(), simulate.NewCommand(), validate.NewCommand(drivers()), newPrepareCommand())
+	root.AddCommand(demo.NewCommand(), simulate.NewCommand(), validate.NewCommand(drivers()), docs.NewCommand(pages()), newPrepareCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -53,6 +55,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // drivers are the protocols whose declarations can be checked.
 func drivers() map[string]func() mapper.Driver {
 	return map[string]func() mapper.Driver{
-		modbusconfig.Protocol: func() mapper.Driver { return modbus.New() },
+		modbus.Protocol: func() mapper.Driver { return modbusdriver.New() },
 	}
+}
+
+// pages are the reference pages with the tables of all protocols.
+func pages() []docs.Page {
+	return docs.Pages(docs.Protocol{Name: modbus.Protocol, Tables: []*schema.Table{modbus.DeviceTable(), modbus.VisitorTable()}})
 }
