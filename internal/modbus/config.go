@@ -72,24 +72,42 @@ func DeviceTable() *schema.Table {
 		Doc: "`spec.protocol.configData`, or `protocolConfigData` of the model; the device's keys override the model's. " +
 			"Devices with the same `url` share one line and one connection.",
 		Fields: []schema.Field{
-			{Key: "url", Kind: schema.String, Min: 1, Max: 512, Example: "tcp://10.0.0.7:502",
-				Doc: "The line: `tcp://host:502`, `udp://host:502`, `rtu:///dev/ttyUSB0?baud=9600&parity=even&stop=1&bits=8`, `rtuovertcp://host:port`, `ascii:///dev/…`, `asciiovertcp://host:port`. A serial line is 19200 baud, even parity, 1 stop bit where the URL does not say."},
-			{Key: "unitId", Aliases: []string{"slaveID", "slaveId"}, Kind: schema.Int, Default: 1, Min: 0, Max: 255,
-				Doc: "The device on the line. 1 to 247 on serial lines and through transparent gateways; 0 to 255 over `tcp` and `udp`."},
-			{Key: "timeout", Kind: schema.Duration, Unit: "ms", Default: "1s", Min: 10 * time.Millisecond, Max: time.Minute,
-				Doc: "How long one answer may take."},
-			{Key: "retries", Kind: schema.Int, Default: 1, Min: 0, Max: 5,
-				Doc: "How often a read is repeated that was not answered, or badly. Writes are repeated by the mapper, not by the line."},
-			{Key: "pause", Kind: schema.Duration, Unit: "ms", Default: "0s", Min: time.Duration(0), Max: 10 * time.Second,
-				Doc: "How long the line is left alone after each request to this device."},
-			{Key: "maxRegisters", Kind: schema.Int, Default: maxReadRegisters, Min: 1, Max: maxReadRegisters,
-				Doc: "The most registers the device gives in one answer."},
-			{Key: "maxCoils", Kind: schema.Int, Default: maxReadCoils, Min: 1, Max: maxReadCoils,
-				Doc: "The most coils or discrete inputs it gives in one answer."},
-			{Key: "order", Kind: schema.Enum, Enum: orderNames(), Default: "ABCD",
-				Doc: "How numbers are laid out: the bytes of a 32-bit number as they come, A the most significant. `BADC` swaps the bytes of each register, `CDAB` the registers, `DCBA` both. It holds for 16 and 64 bits in the same sense."},
-			{Key: "gap", Kind: schema.String, Default: "auto", Min: 1, Max: 8,
-				Doc: "How many undeclared registers may be read to save a request. `auto` weighs it by the speed of the line and the measured response time; `0` never reads what is not declared."},
+			{
+				Key: "url", Kind: schema.String, Min: 1, Max: 512, Example: "tcp://10.0.0.7:502",
+				Doc: "The line: `tcp://host:502`, `udp://host:502`, `rtu:///dev/ttyUSB0?baud=9600&parity=even&stop=1&bits=8`, `rtuovertcp://host:port`, `ascii:///dev/…`, `asciiovertcp://host:port`. A serial line is 19200 baud, even parity, 1 stop bit where the URL does not say.",
+			},
+			{
+				Key: "unitId", Aliases: []string{"slaveID", "slaveId"}, Kind: schema.Int, Default: 1, Min: 0, Max: 255,
+				Doc: "The device on the line. 1 to 247 on serial lines and through transparent gateways; 0 to 255 over `tcp` and `udp`.",
+			},
+			{
+				Key: "timeout", Kind: schema.Duration, Unit: "ms", Default: "1s", Min: 10 * time.Millisecond, Max: time.Minute,
+				Doc: "How long one answer may take.",
+			},
+			{
+				Key: "retries", Kind: schema.Int, Default: 1, Min: 0, Max: 5,
+				Doc: "How often a read is repeated that was not answered, or badly. Writes are repeated by the mapper, not by the line.",
+			},
+			{
+				Key: "pause", Kind: schema.Duration, Unit: "ms", Default: "0s", Min: time.Duration(0), Max: 10 * time.Second,
+				Doc: "How long the line is left alone after each request to this device.",
+			},
+			{
+				Key: "maxRegisters", Kind: schema.Int, Default: maxReadRegisters, Min: 1, Max: maxReadRegisters,
+				Doc: "The most registers the device gives in one answer.",
+			},
+			{
+				Key: "maxCoils", Kind: schema.Int, Default: maxReadCoils, Min: 1, Max: maxReadCoils,
+				Doc: "The most coils or discrete inputs it gives in one answer.",
+			},
+			{
+				Key: "order", Kind: schema.Enum, Enum: orderNames(), Default: "ABCD",
+				Doc: "How numbers are laid out: the bytes of a 32-bit number as they come, A the most significant. `BADC` swaps the bytes of each register, `CDAB` the registers, `DCBA` both. It holds for 16 and 64 bits in the same sense.",
+			},
+			{
+				Key: "gap", Kind: schema.String, Default: "auto", Min: 1, Max: 8,
+				Doc: "How many undeclared registers may be read to save a request. `auto` weighs it by the speed of the line and the measured response time; `0` never reads what is not declared.",
+			},
 			{Key: "communicateMode", Kind: schema.Enum, Enum: []string{"TCP", "RTU"}, Doc: "As in kubeedge/mappers-go, in place of `url`."},
 			{Key: "ip", Kind: schema.String, Min: 1, Max: 253, Doc: "As in mappers-go, for TCP."},
 			{Key: "port", Kind: schema.Int, Min: 1, Max: 65535, Doc: "As in mappers-go, for TCP."},
@@ -138,8 +156,10 @@ func (p *parser) device(data map[string]any) (c Config, base order, ok bool) {
 	var raw deviceConfig
 	p.problems = append(p.problems, DeviceTable().Decode(p.object, configPath, data, &raw)...)
 	ok = len(p.problems) == 0
-	c = Config{Unit: raw.Unit, Timeout: raw.Timeout, Retries: raw.Retries, Pause: raw.Pause,
-		MaxRegisters: raw.MaxRegisters, MaxCoils: raw.MaxCoils, Gap: AutoGap}
+	c = Config{
+		Unit: raw.Unit, Timeout: raw.Timeout, Retries: raw.Retries, Pause: raw.Pause,
+		MaxRegisters: raw.MaxRegisters, MaxCoils: raw.MaxCoils, Gap: AutoGap,
+	}
 	base, _ = orderOf(raw.Order)
 	if !strings.EqualFold(raw.Gap, "auto") {
 		n, err := strconv.Atoi(raw.Gap)
@@ -200,8 +220,16 @@ func (d *deviceConfig) legacyKey() string {
 	for _, k := range []struct {
 		key   string
 		given bool
-	}{{"communicateMode", d.Mode != ""}, {"ip", d.IP != ""}, {"port", d.Port != nil}, {"serialPort", d.SerialPort != ""},
-		{"baudRate", d.BaudRate != nil}, {"dataBits", d.DataBits != nil}, {"stopBits", d.StopBits != nil}, {"parity", d.Parity != ""}} {
+	}{
+		{"communicateMode", d.Mode != ""},
+		{"ip", d.IP != ""},
+		{"port", d.Port != nil},
+		{"serialPort", d.SerialPort != ""},
+		{"baudRate", d.BaudRate != nil},
+		{"dataBits", d.DataBits != nil},
+		{"stopBits", d.StopBits != nil},
+		{"parity", d.Parity != ""},
+	} {
 		if k.given {
 			return k.key
 		}

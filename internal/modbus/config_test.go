@@ -27,18 +27,30 @@ func TestDeviceConfig(t *testing.T) {
 		config map[string]any
 		want   Config
 	}{
-		"tcp": {map[string]any{"url": "tcp://PLC.plant:1502", "unitId": 255, "timeout": 250, "retries": 0, "gap": 4, "maxRegisters": 60},
-			Config{Endpoint: Endpoint{Scheme: TCP, Address: "plc.plant:1502"}, Unit: 255, Timeout: 250 * time.Millisecond, MaxRegisters: 60, MaxCoils: 2000, Gap: 4}},
-		"tcp, bare": {map[string]any{"url": "tcp://10.0.0.7"},
-			Config{Endpoint: Endpoint{Scheme: TCP, Address: "10.0.0.7:502"}, Unit: 1, Timeout: time.Second, Retries: 1, MaxRegisters: 125, MaxCoils: 2000, Gap: AutoGap}},
-		"ipv6": {map[string]any{"url": "udp://[fe80::1]:5020/"},
-			Config{Endpoint: Endpoint{Scheme: UDP, Address: "[fe80::1]:5020"}, Unit: 1, Timeout: time.Second, Retries: 1, MaxRegisters: 125, MaxCoils: 2000, Gap: AutoGap}},
-		"rtu": {map[string]any{"url": "rtu:///dev/ttyUSB0?baud=9600&parity=none&stop=2", "pause": "20ms", "unitId": "0x11"},
-			Config{Endpoint: serial, Unit: 17, Timeout: time.Second, Retries: 1, Pause: 20 * time.Millisecond, MaxRegisters: 125, MaxCoils: 2000, Gap: AutoGap}},
-		"mappers-go rtu": {map[string]any{"slaveID": 1, "serialPort": "/dev/ttyUSB0", "baudRate": 9600, "dataBits": 8, "parity": "none", "stopBits": 2},
-			Config{Endpoint: serial, Unit: 1, Timeout: time.Second, Retries: 1, MaxRegisters: 125, MaxCoils: 2000, Gap: AutoGap}},
-		"mappers-go tcp": {map[string]any{"communicateMode": "TCP", "ip": "10.0.0.7", "port": 5021.0, "slaveID": "3"},
-			Config{Endpoint: Endpoint{Scheme: TCP, Address: "10.0.0.7:5021"}, Unit: 3, Timeout: time.Second, Retries: 1, MaxRegisters: 125, MaxCoils: 2000, Gap: AutoGap}},
+		"tcp": {
+			map[string]any{"url": "tcp://PLC.plant:1502", "unitId": 255, "timeout": 250, "retries": 0, "gap": 4, "maxRegisters": 60},
+			Config{Endpoint: Endpoint{Scheme: TCP, Address: "plc.plant:1502"}, Unit: 255, Timeout: 250 * time.Millisecond, MaxRegisters: 60, MaxCoils: 2000, Gap: 4},
+		},
+		"tcp, bare": {
+			map[string]any{"url": "tcp://10.0.0.7"},
+			Config{Endpoint: Endpoint{Scheme: TCP, Address: "10.0.0.7:502"}, Unit: 1, Timeout: time.Second, Retries: 1, MaxRegisters: 125, MaxCoils: 2000, Gap: AutoGap},
+		},
+		"ipv6": {
+			map[string]any{"url": "udp://[fe80::1]:5020/"},
+			Config{Endpoint: Endpoint{Scheme: UDP, Address: "[fe80::1]:5020"}, Unit: 1, Timeout: time.Second, Retries: 1, MaxRegisters: 125, MaxCoils: 2000, Gap: AutoGap},
+		},
+		"rtu": {
+			map[string]any{"url": "rtu:///dev/ttyUSB0?baud=9600&parity=none&stop=2", "pause": "20ms", "unitId": "0x11"},
+			Config{Endpoint: serial, Unit: 17, Timeout: time.Second, Retries: 1, Pause: 20 * time.Millisecond, MaxRegisters: 125, MaxCoils: 2000, Gap: AutoGap},
+		},
+		"mappers-go rtu": {
+			map[string]any{"slaveID": 1, "serialPort": "/dev/ttyUSB0", "baudRate": 9600, "dataBits": 8, "parity": "none", "stopBits": 2},
+			Config{Endpoint: serial, Unit: 1, Timeout: time.Second, Retries: 1, MaxRegisters: 125, MaxCoils: 2000, Gap: AutoGap},
+		},
+		"mappers-go tcp": {
+			map[string]any{"communicateMode": "TCP", "ip": "10.0.0.7", "port": 5021.0, "slaveID": "3"},
+			Config{Endpoint: Endpoint{Scheme: TCP, Address: "10.0.0.7:5021"}, Unit: 3, Timeout: time.Second, Retries: 1, MaxRegisters: 125, MaxCoils: 2000, Gap: AutoGap},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			decl, problems := Parse(&twin.Device{Config: test.config})
@@ -101,7 +113,7 @@ func TestVisitorMistakes(t *testing.T) {
 		"no address":     {twin.TypeInt, map[string]any{"register": "holding"}, "address: missing; use 0 to 65535"},
 		"address":        {twin.TypeInt, holding("address", 70000), "address: 70000 is out of range; use 0 to 65535"},
 		"beyond the end": {twin.TypeInt, holding("address", 65535, "type", "uint32"), "address: its last register is 65536, beyond 65535; use an address up to 65534"},
-		"unknown key":    {twin.TypeInt, holding("adress", 1), "adress: unknown key; did you mean address?"},
+		"unknown key":    {twin.TypeInt, holding("adddress", 1), "adddress: unknown key; did you mean address?"},
 		"type name":      {twin.TypeInt, holding("type", "uint12"), `type: "uint12" is not one of its values; did you mean`},
 		"order of 16":    {twin.TypeInt, holding("order", "CDAB"), `order: "CDAB" is no order of uint16; use AB or BA`},
 		"order of 32":    {twin.TypeInt, holding("type", "int32", "order", "ABDC"), `order: "ABDC" is no order of int32; use ABCD, BADC, CDAB or DCBA`},

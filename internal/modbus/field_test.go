@@ -22,8 +22,10 @@ func declared(t require.TestingT, typ twin.Type, visitor map[string]any) *Field 
 }
 
 func oneProperty(typ twin.Type, visitor map[string]any) twin.Device {
-	return twin.Device{ID: twin.DeviceID{Namespace: "default", Name: "x"}, Config: map[string]any{"url": "tcp://x"},
-		Properties: []twin.Property{{Name: "p", Type: typ, Writable: visitor["register"] == "holding" || visitor["register"] == "coil", Visitor: visitor}}}
+	return twin.Device{
+		ID: twin.DeviceID{Namespace: "default", Name: "x"}, Config: map[string]any{"url": "tcp://x"},
+		Properties: []twin.Property{{Name: "p", Type: typ, Writable: visitor["register"] == "holding" || visitor["register"] == "coil", Visitor: visitor}},
+	}
 }
 
 func holding(extra ...any) map[string]any {

@@ -59,8 +59,10 @@ type Ask func(ctx context.Context, b *Block) (data []byte, took time.Duration, e
 
 // NewPlanner returns a planner that knows nothing yet.
 func NewPlanner(d *Declaration) *Planner {
-	p := &Planner{config: &d.Config, fields: d.Fields, byName: make(map[string]int, len(d.Fields)),
-		turnaround: assumedTurnaround, refused: map[int]*refusedField{}, cuts: map[cut]time.Time{}}
+	p := &Planner{
+		config: &d.Config, fields: d.Fields, byName: make(map[string]int, len(d.Fields)),
+		turnaround: assumedTurnaround, refused: map[int]*refusedField{}, cuts: map[cut]time.Time{},
+	}
 	if s := d.Config.Endpoint.Scheme; s == TCP || s == UDP {
 		p.turnaround = assumedTrip
 	}

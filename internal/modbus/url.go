@@ -100,8 +100,10 @@ func refused(scheme Scheme) *mistake {
 	case TCP, UDP, RTU, RTUOverTCP, ASCII, ASCIIOverTCP:
 		return nil
 	case "rtuoverudp", "asciioverudp":
-		return &mistake{fmt.Sprintf("the scheme %s is not served: datagrams may overtake each other, and serial frames have no number by which to tell", scheme),
-			"set the gateway to TCP and write rtuovertcp://, or to Modbus TCP and write tcp:// or udp://"}
+		return &mistake{
+			fmt.Sprintf("the scheme %s is not served: datagrams may overtake each other, and serial frames have no number by which to tell", scheme),
+			"set the gateway to TCP and write rtuovertcp://, or to Modbus TCP and write tcp:// or udp://",
+		}
 	case "tls", "tcp+tls", "mbaps":
 		return &mistake{fmt.Sprintf("the scheme %s is not served", scheme), "run a TLS client such as stunnel on the node and write tcp://127.0.0.1:<its port>"}
 	}

@@ -37,9 +37,11 @@ func (d *Driver) Open(device twin.Device) (mapper.Conn, []twin.Problem) {
 	}
 	l, clash := d.join(decl.Config.Endpoint, decl.Config.Unit)
 	if clash != nil {
-		problems = append(problems, twin.Problem{Object: "Device " + device.ID.String(), Field: "spec.protocol.configData.url",
+		problems = append(problems, twin.Problem{
+			Object: "Device " + device.ID.String(), Field: "spec.protocol.configData.url",
 			What:   fmt.Sprintf("another device uses this line as %s, not as %s", clash, decl.Config.Endpoint),
-			Remedy: "give all devices of a line the same scheme and settings"})
+			Remedy: "give all devices of a line the same scheme and settings",
+		})
 	}
 	return newConn(d, l, decl), problems
 }

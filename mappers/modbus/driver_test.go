@@ -58,7 +58,7 @@ func (p *plant) device(t *testing.T) twin.Device {
 		p.requests.Add(1)
 		return modbustest.Fault{Drop: sim.silent.Load()}
 	}
-	url := ""
+	var url string
 	if p.scheme.Serial() {
 		server.Framing = modbustest.RTU
 		path, stop, err := modbustest.PTY(server)
@@ -152,7 +152,7 @@ func (p *plant) suite() mappertest.Suite {
 				d.Properties[2].Visitor = map[string]any{"register": "holding", "address": 70000, "type": "float32"}
 			})},
 			{Name: "two visitors", Problems: 2, Refused: []string{"flow", "pump"}, Device: mistaken(func(d *twin.Device) {
-				d.Properties[2].Visitor = map[string]any{"register": "holding", "adress": 7, "address": 7, "type": "float32"}
+				d.Properties[2].Visitor = map[string]any{"register": "holding", "adddress": 7, "address": 7, "type": "float32"}
 				d.Properties[3].Visitor = map[string]any{"register": "discrete", "address": 7}
 			})},
 			{Name: "the device", Problems: 2, Whole: true, Device: mistaken(func(d *twin.Device) { d.Config = map[string]any{"url": "tcp://x", "timeout": "9h", "unit": 7} })},

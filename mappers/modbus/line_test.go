@@ -39,11 +39,15 @@ func serve(t *testing.T, s modbus.Scheme, server *modbustest.Server) string {
 
 // registers declares a device with one uint32 at each address.
 func registers(name, url string, unit int, addresses ...int) twin.Device {
-	d := twin.Device{ID: twin.DeviceID{Namespace: "default", Name: name}, Protocol: "modbus",
-		Config: map[string]any{"url": url, "unitId": unit, "timeout": "40ms", "retries": 0, "gap": 0}}
+	d := twin.Device{
+		ID: twin.DeviceID{Namespace: "default", Name: name}, Protocol: "modbus",
+		Config: map[string]any{"url": url, "unitId": unit, "timeout": "40ms", "retries": 0, "gap": 0},
+	}
 	for _, a := range addresses {
-		d.Properties = append(d.Properties, twin.Property{Name: fmt.Sprint("r", a), Type: twin.TypeInt, Writable: true,
-			Visitor: map[string]any{"register": "holding", "address": a, "type": "uint32"}})
+		d.Properties = append(d.Properties, twin.Property{
+			Name: fmt.Sprint("r", a), Type: twin.TypeInt, Writable: true,
+			Visitor: map[string]any{"register": "holding", "address": a, "type": "uint32"},
+		})
 	}
 	return d
 }
@@ -249,8 +253,10 @@ func BenchmarkRead50(b *testing.B) {
 	d := registers("d", "", 1)
 	for i := range 50 {
 		at = append(at, 100+i)
-		d.Properties = append(d.Properties, twin.Property{Name: fmt.Sprint("r", i), Type: twin.TypeDouble,
-			Visitor: map[string]any{"register": "holding", "address": at[i], "type": "int16", "scale": 0.1}})
+		d.Properties = append(d.Properties, twin.Property{
+			Name: fmt.Sprint("r", i), Type: twin.TypeDouble,
+			Visitor: map[string]any{"register": "holding", "address": at[i], "type": "int16", "scale": 0.1},
+		})
 	}
 	host, err := modbustest.Listen(b.Context(), &modbustest.Server{Units: map[byte]*modbustest.Bank{1: {Ignored: nil}}})
 	require.NoError(b, err)

@@ -165,10 +165,14 @@ func TestAgainstOtherServers(t *testing.T) {
 func exercise(t *testing.T, url string) {
 	d := declare("peer", map[string]any{"url": url, "unitId": 7, "timeout": "500ms"})
 	for i := range 60 { // beyond one request, with a gap before
-		d.Properties = append(d.Properties, twin.Property{Name: fmt.Sprint("h", i), Type: twin.TypeInt,
-			Visitor: map[string]any{"register": []string{"holding", "input"}[i%2], "address": 200 + 4*i, "type": "uint32"}})
-		d.Properties = append(d.Properties, twin.Property{Name: fmt.Sprint("b", i), Type: twin.TypeBoolean,
-			Visitor: map[string]any{"register": []string{"coil", "discrete"}[i%2], "address": 300 + i}})
+		d.Properties = append(d.Properties, twin.Property{
+			Name: fmt.Sprint("h", i), Type: twin.TypeInt,
+			Visitor: map[string]any{"register": []string{"holding", "input"}[i%2], "address": 200 + 4*i, "type": "uint32"},
+		})
+		d.Properties = append(d.Properties, twin.Property{
+			Name: fmt.Sprint("b", i), Type: twin.TypeBoolean,
+			Visitor: map[string]any{"register": []string{"coil", "discrete"}[i%2], "address": 300 + i},
+		})
 	}
 	d.Properties = append(d.Properties, twin.Property{Name: "beyond", Type: twin.TypeInt, Visitor: map[string]any{"register": "input", "address": 500}})
 	conn := open(t, New(), d)
@@ -191,8 +195,10 @@ func exercise(t *testing.T, url string) {
 		require.Equal(t, twin.BoolValue(i%3 == 0), byName[fmt.Sprint("b", i)].Value)
 	}
 	require.Equal(t, twin.Quality("bad:exception-2"), byName["beyond"].Quality)
-	for property, value := range map[string]twin.Value{"level": twin.FloatValue(-12.5), "total": twin.UintValue(1<<64 - 2), "flow": twin.FloatValue(20.1),
-		"pump": twin.BoolValue(true), "alarm": twin.BoolValue(true), "name": twin.StringValue("boiler"), "raw": twin.Value{}} {
+	for property, value := range map[string]twin.Value{
+		"level": twin.FloatValue(-12.5), "total": twin.UintValue(1<<64 - 2), "flow": twin.FloatValue(20.1),
+		"pump": twin.BoolValue(true), "alarm": twin.BoolValue(true), "name": twin.StringValue("boiler"), "raw": {},
+	} {
 		if property == "raw" {
 			continue // beyond the peer's registers
 		}
