@@ -56,7 +56,9 @@ func newRig(t testing.TB) *rig {
 	client, err := kgo.NewClient(kgo.SeedBrokers(cfg.Kafka...))
 	require.NoError(t, err)
 	t.Cleanup(client.Close)
-	return &rig{cluster: c, config: cfg, client: client, file: filepath.Join(t.TempDir(), "telemetry.db")}
+	r := &rig{cluster: c, config: cfg, client: client, file: filepath.Join(t.TempDir(), "telemetry.db")}
+	require.NoError(t, openSQLite(t, r.file).Migrate(t.Context())) // so that it can be read at once
+	return r
 }
 
 // start runs a member on the rig's database; wrap may put something between.
