@@ -31,6 +31,7 @@ type claim struct {
 	answered bool
 	result   twin.Result // the last one, of any command of the claim
 	gaveUp   bool        // maxTries without an answer
+	told     bool        // that no mapper answers
 }
 
 // released reports whether the claim is one that is given back.

@@ -264,9 +264,10 @@ func (e *engine) result(id twin.DeviceID, r *twin.Result) {
 	if !ok || c == nil || c.id != r.ID {
 		return // another's, or of a command that a newer one replaced
 	}
-	c.answered, c.result = true, *r
+	again := c.result.State == r.State
+	c.answered, c.told, c.result = true, false, *r
 	e.metrics.results.WithLabelValues(string(r.State)).Inc()
-	if r.State == twin.Rejected {
+	if r.State == twin.Rejected && !again {
 		e.log.Warn("command rejected", "rule", c.rule, "device", id, "property", r.Property, "reason", r.Reason)
 	}
 	e.forget(c)
@@ -301,7 +302,10 @@ func (e *engine) tick(now time.Time) (next time.Time) {
 		case !c.answered && !c.gaveUp:
 			c.gaveUp = true
 			e.metrics.unanswered.Inc()
-			e.log.Warn("no mapper answers", "rule", c.rule, "device", c.device, "property", c.property, "tries", c.tries)
+			if !c.told {
+				e.log.Warn("no mapper answers", "rule", c.rule, "device", c.device, "property", c.property, "tries", c.tries)
+			}
+			c.told = true
 			e.forget(c)
 			next = sooner(next, c.due())
 		default:
