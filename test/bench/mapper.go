@@ -1,0 +1,227 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+)
+
+// values is how many float32 values each device has; each is read once a second.
+const values = 50
+
+// warmUp passes before a measurement: connections are made, buffers have grown.
+const warmUp = 8 * time.Second
+
+// figures are what one measurement found.
+type figures struct {
+	values float64 // that arrived at the broker, per second
+	cpu    float64 // µs per value
+	memory float64 // MiB
+}
+
+// benchMapper reads the same simulated devices with the Modbus mapper and with
+// Telegraf's inputs.modbus, in turn. Both publish JSON to the same Mosquitto with QoS 1.
+// Twins are off: Telegraf has none.
+func benchMapper(ctx context.Context, o options) error {
+	peer, err := telegraf(ctx, o)
+	if err != nil {
+		return err
+	}
+	fmt.Println("building modbus-mapper and twinline")
+	bin, err := os.MkdirTemp("", "twinline-bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(bin)
+	err = command(ctx, o.root, []string{"CGO_ENABLED=0"}, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", bin+"/", "./cmd/twinline", "./mappers/modbus/cmd/modbus-mapper")
+	if err != nil {
+		return err
+	}
+	for _, n := range o.devices {
+		if err := compareMappers(ctx, o, bin, peer, n); err != nil {
+			return fmt.Errorf("%d devices: %w", n, err)
+		}
+	}
+	return nil
+}
+
+func compareMappers(ctx context.Context, o options, bin, peer string, devices int) error {
+	dir, err := os.MkdirTemp("", "twinline-bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	manifests := filepath.Join(dir, "manifests")
+	if err := writeInputs(dir, manifests, devices); err != nil {
+		return err
+	}
+	broker, err := launch(ctx, dir, mosquitto(), "-c", filepath.Join(dir, "mosquitto.conf"))
+	if err != nil {
+		return err
+	}
+	defer broker.stop()
+	sim, err := launch(ctx, dir, filepath.Join(bin, "twinline"), "simulate", "-f", manifests)
+	if err != nil {
+		return err
+	}
+	defer sim.stop()
+	if err := pause(ctx, 2*time.Second); err != nil {
+		return err
+	}
+	sides := []struct {
+		name, topic string
+		args        []string
+		found       []figures
+	}{
+		{name: filepath.Join(bin, "modbus-mapper"), topic: "twinline/telemetry/#",
+			args: []string{"--bus=tcp://" + brokerAddress, "--manifests=" + manifests, "--state=" + filepath.Join(dir, "state"), "--listen=", "--metrics="}},
+		{name: peer, topic: "telegraf/#", args: []string{"--config", filepath.Join(dir, "telegraf.conf")}},
+	}
+	for range o.rounds {
+		for i := range sides {
+			f, err := measure(ctx, o, dir, sides[i].name, sides[i].args, sides[i].topic)
+			if err != nil {
+				return err
+			}
+			sides[i].found = append(sides[i].found, f)
+		}
+	}
+	report(devices, sides[0].found, sides[1].found)
+	return nil
+}
+
+// measure runs one side and watches it for a window.
+func measure(ctx context.Context, o options, dir, name string, args []string, topic string) (f figures, err error) {
+	p, err := launch(ctx, dir, name, args...)
+	if err != nil {
+		return f, err
+	}
+	defer p.stop()
+	if err := pause(ctx, warmUp); err != nil {
+		return f, err
+	}
+	count, unsubscribe, err := subscribe(topic)
+	if err != nil {
+		return f, err
+	}
+	defer unsubscribe()
+	before, err := p.cpu()
+	if err != nil {
+		return f, fmt.Errorf("%s has ended: %w", filepath.Base(name), err)
+	}
+	count.Store(0)
+	began := time.Now()
+	if err := pause(ctx, o.window); err != nil {
+		return f, err
+	}
+	arrived := float64(count.Load() * values)
+	after, err := p.cpu()
+	if err != nil {
+		return f, fmt.Errorf("%s has ended: %w", filepath.Base(name), err)
+	}
+	if arrived == 0 {
+		return f, errors.New(filepath.Base(name) + ": nothing arrived at the broker")
+	}
+	f = figures{values: arrived / time.Since(began).Seconds(), cpu: float64((after - before).Microseconds()) / arrived}
+	f.memory, err = p.memory()
+	return f, err
+}
+
+// subscribe counts messages on a topic; each carries all values of a device.
+func subscribe(topic string) (*atomic.Int64, func(), error) {
+	count := new(atomic.Int64)
+	client := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + brokerAddress).SetClientID("bench"))
+	if t := client.Connect(); t.Wait() && t.Error() != nil {
+		return nil, nil, fmt.Errorf("connect to the broker: %w", t.Error())
+	}
+	if t := client.Subscribe(topic, 0, func(mqtt.Client, mqtt.Message) { count.Add(1) }); t.Wait() && t.Error() != nil {
+		return nil, nil, fmt.Errorf("subscribe to %s: %w", topic, t.Error())
+	}
+	return count, func() { client.Disconnect(100) }, nil
+}
+
+func report(devices int, ours, theirs []figures) {
+	fmt.Printf("\nModbus TCP, %d devices x %d float32 values x 1 Hz; median of %d\n", devices, values, len(ours))
+	fmt.Printf("  %-24s %12s %14s %10s\n", "", "values/s", "CPU per value", "RSS")
+	line := func(name string, f []figures) figures {
+		m := figures{median(f, func(f figures) float64 { return f.values }), median(f, func(f figures) float64 { return f.cpu }), median(f, func(f figures) float64 { return f.memory })}
+		fmt.Printf("  %-24s %12.0f %11.2f µs %6.0f MiB\n", name, m.values, m.cpu, m.memory)
+		return m
+	}
+	a, b := line("modbus-mapper", ours), line("telegraf "+telegrafVersion, theirs)
+	fmt.Printf("  %-24s %12.2f %14.2f %10.2f\n", "ratio ours/telegraf", a.values/b.values, a.cpu/b.cpu, a.memory/b.memory)
+}
+
+func median(f []figures, of func(figures) float64) float64 {
+	x := make([]float64, len(f))
+	for i := range f {
+		x[i] = of(f[i])
+	}
+	slices.Sort(x)
+	return (x[(len(x)-1)/2] + x[len(x)/2]) / 2
+}
+
+// mosquitto finds the broker: Debian puts it where a user's PATH does not reach.
+func mosquitto() string {
+	if _, err := os.Stat("/usr/sbin/mosquitto"); err == nil {
+		return "/usr/sbin/mosquitto"
+	}
+	return "mosquitto"
+}
+
+const (
+	brokerAddress = "127.0.0.1:21883"
+	firstPort     = 15020
+)
+
+// writeInputs writes the configuration of the broker, the mapper, the simulator and the peer.
+func writeInputs(dir, manifests string, devices int) error {
+	if err := os.MkdirAll(manifests, 0o755); err != nil {
+		return err
+	}
+	var objects, peer strings.Builder
+	objects.WriteString("apiVersion: devices.kubeedge.io/v1beta1\nkind: DeviceModel\nmetadata: {name: bench, namespace: default}\nspec:\n  protocol: modbus\n  properties:\n")
+	for v := range values {
+		fmt.Fprintf(&objects, "  - {name: v%d, type: FLOAT, accessMode: ReadOnly}\n", v)
+	}
+	peer.WriteString("[agent]\n  interval = \"1s\"\n  flush_interval = \"1s\"\n  metric_buffer_limit = 100000\n  omit_hostname = true\n\n" +
+		"[[outputs.mqtt]]\n  servers = [\"tcp://" + brokerAddress + "\"]\n  topic = \"telegraf/{{ .Tag \\\"name\\\" }}\"\n  qos = 1\n  data_format = \"json\"\n")
+	for d := range devices {
+		writeDevice(&objects, d)
+		writePeerInput(&peer, d)
+	}
+	for name, text := range map[string]string{
+		filepath.Join(manifests, "devices.yaml"): objects.String(),
+		filepath.Join(dir, "telegraf.conf"):      peer.String(),
+		filepath.Join(dir, "mosquitto.conf"):     "listener 21883 127.0.0.1\nallow_anonymous true\nmax_queued_messages 100000\n",
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeDevice(b *strings.Builder, d int) {
+	fmt.Fprintf(b, "---\napiVersion: devices.kubeedge.io/v1beta1\nkind: Device\nmetadata: {name: d%d, namespace: default}\nspec:\n  deviceModelRef: {name: bench}\n  nodeName: bench\n"+
+		"  protocol: {protocolName: modbus, configData: {url: \"tcp://127.0.0.1:%d\", unitId: 1}}\n  properties:\n", d, firstPort+d)
+	for v := range values {
+		fmt.Fprintf(b, "  - {name: v%d, collectCycle: 1000, reportCycle: 1000, reportToCloud: false, visitors: {protocolName: modbus, configData: {register: holding, address: %d, type: float32}}}\n", v, 2*v)
+	}
+}
+
+func writePeerInput(b *strings.Builder, d int) {
+	fmt.Fprintf(b, "\n[[inputs.modbus]]\n  name = \"d%d\"\n  controller = \"tcp://127.0.0.1:%d\"\n  configuration_type = \"request\"\n  [[inputs.modbus.request]]\n    slave_id = 1\n    byte_order = \"ABCD\"\n    register = \"holding\"\n    fields = [\n", d, firstPort+d)
+	for v := range values {
+		fmt.Fprintf(b, "      { address=%d, name=\"v%d\", type=\"FLOAT32\" },\n", 2*v, v)
+	}
+	b.WriteString("    ]\n")
+}

@@ -1,0 +1,5 @@
+package main
+
+import "context"
+
+func benchStorage(context.Context, options) error { return nil }
