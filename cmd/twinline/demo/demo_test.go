@@ -199,10 +199,10 @@ func (d *desktop) spool() (stored, sent uint64, up bool) {
 func TestTheWholeStory(t *testing.T) {
 	d := newDesktop(t)
 	d.start()
-	require.Contains(t, d.out.String(), "in production")
 	d.eventuallyTwin("chiller-1", "running", "false")
 	d.eventuallyTwin("boiler", "temperature", "88.5")
 	d.eventuallyTwin("boiler", "pump", "true") // the reaction
+	require.Contains(t, d.out.String(), "in production")
 
 	d.must("PATCH", "/api/v1/devices/default/boiler", `{"desired":{"setpoint":72.5}}`)
 	d.eventuallyTwin("boiler", "setpoint", "72.5")
