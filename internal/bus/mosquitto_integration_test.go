@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -35,6 +36,9 @@ func startMosquitto(t *testing.T) *mosquitto {
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
+	help, _ := exec.CommandContext(t.Context(), path, "-h").Output() // exits 3
+	version, _, _ := strings.Cut(string(help), "\n")
+	t.Attr("real", version)
 	m := &mosquitto{t: t, path: path, port: l.Addr().(*net.TCPAddr).Port}
 	require.NoError(t, l.Close())
 	dir := t.TempDir()

@@ -149,11 +149,13 @@ func wire(t *testing.T) (near, far string) {
 func TestAgainstOtherServers(t *testing.T) {
 	for name, p := range peers(t) {
 		t.Run(name+" tcp", func(t *testing.T) {
+			t.Attr("real", name+" server of Debian, Modbus TCP")
 			port := freePort(t)
 			start(t, p.tcp(t, port))
 			exercise(t, fmt.Sprintf("tcp://127.0.0.1:%d", port))
 		})
 		t.Run(name+" rtu", func(t *testing.T) {
+			t.Attr("real", name+" server of Debian, Modbus RTU on a pty of socat")
 			near, far := wire(t)
 			start(t, p.rtu(t, far))
 			exercise(t, "rtu://"+near+"?baud=19200&parity=none")

@@ -57,7 +57,7 @@ func Start(t testing.TB) *Server {
 	if s.as != nil {
 		require.NoError(t, os.Chown(s.dir, int(s.as.Uid), int(s.as.Gid)))
 	}
-	s.port, err = freePort()
+	s.port, err = freePort(t.Context())
 	require.NoError(t, err)
 	s.run(t, "initdb", "-D", s.data(), "-U", "test", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
 	s.Up(t)
@@ -100,7 +100,7 @@ func (s *Server) Kill(t testing.TB) {
 
 func (s *Server) run(t testing.TB, name string, args ...string) {
 	t.Helper()
-	cmd := exec.Command(filepath.Join(s.bin, name), args...)
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), filepath.Join(s.bin, name), args...) // also when the test has ended
 	cmd.Dir = s.dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.as}
 	logFile, err := os.Create(filepath.Join(s.dir, name+".out")) // a pipe would be held open by the server
@@ -133,6 +133,7 @@ func (s *Server) Database(t testing.TB) string {
 		require.NoError(t, err)
 	}
 	exec(t.Context(), "CREATE DATABASE "+name)
+	t.Attr("real", version(t, cfg))
 	if s.base != "" {
 		t.Cleanup(func() { exec(context.WithoutCancel(t.Context()), "DROP DATABASE "+name+" WITH (FORCE)") })
 	}
@@ -141,6 +142,19 @@ func (s *Server) Database(t testing.TB) string {
 		dsn += " password=" + cfg.Password
 	}
 	return dsn
+}
+
+// version names the server for the summary of a test run.
+func version(t testing.TB, cfg *pgx.ConnConfig) string {
+	t.Helper()
+	conn, err := pgx.ConnectConfig(t.Context(), cfg)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(t.Context()) }()
+	const query = `SELECT 'PostgreSQL ' || split_part(current_setting('server_version'), ' ', 1) ||
+		coalesce((SELECT ' with TimescaleDB ' || default_version FROM pg_available_extensions WHERE name = 'timescaledb'), '')`
+	var text string
+	require.NoError(t, conn.QueryRow(t.Context(), query).Scan(&text))
+	return text
 }
 
 // credential returns whom to run the server as; nil if as ourselves.
@@ -166,8 +180,9 @@ func credential() (*syscall.Credential, error) {
 	return nil, errors.New("neither user postgres nor nobody exists")
 }
 
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func freePort(ctx context.Context) (int, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, err
 	}
