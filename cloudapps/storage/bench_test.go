@@ -61,6 +61,7 @@ func (nowhere) Ping(context.Context) error    { return nil }
 func (nowhere) Offsets(context.Context, string, []int32) (map[int32]int64, error) {
 	return nil, nil
 }
+
 func (nowhere) Commit(_ context.Context, b *history.Batch) (history.Outcome, error) {
 	return history.Outcome{Events: b.Events()}, nil
 }

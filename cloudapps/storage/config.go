@@ -80,8 +80,10 @@ func Connect(cfg Config, cluster kafka.Cluster, log *slog.Logger) (*kafka.Produc
 	if err != nil {
 		return nil, nil, err
 	}
-	source, err := kafka.NewConsumer(kafka.ConsumerConfig{Cluster: cluster, Topic: cfg.Topic, Group: cfg.Group, Instance: cfg.Instance,
-		MaxRecords: cfg.Records, Linger: cfg.Linger, SessionTimeout: cfg.Session}, log)
+	source, err := kafka.NewConsumer(kafka.ConsumerConfig{
+		Cluster: cluster, Topic: cfg.Topic, Group: cfg.Group, Instance: cfg.Instance,
+		MaxRecords: cfg.Records, Linger: cfg.Linger, SessionTimeout: cfg.Session,
+	}, log)
 	if err != nil {
 		return nil, nil, err
 	}

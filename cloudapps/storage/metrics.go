@@ -34,10 +34,14 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		skipped:    counter("offsets_skipped_total", "Kafka offsets that were not there: by retention before they were stored, or by compaction."),
 		letters:    vector("dead_letters_total", "Events given to the dead letter topic.", "reason"),
 		retries:    vector("retries_total", "Tries that failed and were repeated.", "what"),
-		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "twinline", Subsystem: "storage", Name: "lag_records",
-			Help: "Records in Kafka that are not stored yet, of the partitions of this member, as of its last batch."}, []string{"partition"}),
-		commit: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "twinline", Subsystem: "storage", Name: "commit_seconds",
-			Help: "Duration of a transaction with its repetitions.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 16)}),
+		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: "twinline", Subsystem: "storage", Name: "lag_records",
+			Help: "Records in Kafka that are not stored yet, of the partitions of this member, as of its last batch.",
+		}, []string{"partition"}),
+		commit: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: "twinline", Subsystem: "storage", Name: "commit_seconds",
+			Help: "Duration of a transaction with its repetitions.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 16),
+		}),
 	}
 	registry.MustRegister(m.rows, m.events, m.batches, m.duplicates, m.missed, m.filled, m.skipped, m.letters, m.retries, m.lag, m.commit)
 	return m

@@ -87,8 +87,10 @@ func (r *rig) produce(t testing.TB, key string, values ...string) {
 	t.Helper()
 	var records []*kgo.Record
 	for _, v := range values {
-		records = append(records, &kgo.Record{Topic: kafka.TelemetryTopic, Key: []byte(key), Value: []byte(v),
-			Headers: []kgo.RecordHeader{{Key: "ce_id", Value: []byte("x")}}})
+		records = append(records, &kgo.Record{
+			Topic: kafka.TelemetryTopic, Key: []byte(key), Value: []byte(v),
+			Headers: []kgo.RecordHeader{{Key: "ce_id", Value: []byte("x")}},
+		})
 	}
 	require.NoError(t, r.client.ProduceSync(t.Context(), records...).FirstErr())
 }
@@ -124,8 +126,10 @@ func (r *rig) letters(t testing.TB, n int) []*kgo.Record {
 }
 
 func numbered(device string, epoch, seq uint64) twin.Event {
-	return twin.Event{DeviceID: device, Epoch: epoch, Seq: seq, Time: time.Unix(int64(seq), 0).UTC(),
-		Readings: []twin.Reading{{Property: "p", Value: twin.UintValue(seq)}}}
+	return twin.Event{
+		DeviceID: device, Epoch: epoch, Seq: seq, Time: time.Unix(int64(seq), 0).UTC(),
+		Readings: []twin.Reading{{Property: "p", Value: twin.UintValue(seq)}},
+	}
 }
 
 func text(e twin.Event) string { return string(e.AppendJSON(nil)) }
@@ -217,8 +221,10 @@ func TestALetterThatDoesNotFitIsCut(t *testing.T) {
 	letters := &letterBox{}
 	var dead []kafka.Record
 	letters.produce = func(records []kafka.Record) error { dead = append(dead, records...); return nil }
-	svc := storage.New(r.config, storage.Deps{Store: openSQLite(t, r.file), Letters: letters, Log: quiet(), Registry: prometheus.NewRegistry(),
-		Source: scripted{ranges: []kafka.Range{{Partition: 0, From: 0, Next: 1, Records: []kafka.Record{{Value: make([]byte, 2*kafka.MaxRecordSize)}}}}}})
+	svc := storage.New(r.config, storage.Deps{
+		Store: openSQLite(t, r.file), Letters: letters, Log: quiet(), Registry: prometheus.NewRegistry(),
+		Source: scripted{ranges: []kafka.Range{{Partition: 0, From: 0, Next: 1, Records: []kafka.Record{{Value: make([]byte, 2*kafka.MaxRecordSize)}}}}},
+	})
 	require.NoError(t, svc.Start(t.Context()))
 	<-svc.Done()
 	require.ErrorIs(t, svc.Err(), errScriptEnded)
@@ -249,8 +255,10 @@ func TestNothingMovesOnUntilTheDeadLettersAreThere(t *testing.T) {
 		require.Equal(t, "b", string(records[0].Value))
 		return nil
 	}
-	svc := storage.New(r.config, storage.Deps{Store: store, Letters: letters, Log: quiet(), Registry: prometheus.NewRegistry(),
-		Source: scripted{ranges: []kafka.Range{{Partition: 0, From: 0, Next: 2, Records: []kafka.Record{{Value: []byte("a")}, {Value: []byte("b"), Offset: 1}}}}}})
+	svc := storage.New(r.config, storage.Deps{
+		Store: store, Letters: letters, Log: quiet(), Registry: prometheus.NewRegistry(),
+		Source: scripted{ranges: []kafka.Range{{Partition: 0, From: 0, Next: 2, Records: []kafka.Record{{Value: []byte("a")}, {Value: []byte("b"), Offset: 1}}}}},
+	})
 	require.NoError(t, svc.Start(t.Context()))
 	<-svc.Done()
 	require.ErrorIs(t, svc.Err(), errScriptEnded)

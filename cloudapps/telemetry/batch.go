@@ -110,8 +110,10 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, *ref
 }
 
 func tooLarge(limit int64) *refusal {
-	return &refusal{status: http.StatusRequestEntityTooLarge, reason: "too-large", code: forward.CodeTooLarge,
-		err: errors.New("the body has more than " + strconv.FormatInt(limit, 10) + " bytes")}
+	return &refusal{
+		status: http.StatusRequestEntityTooLarge, reason: "too-large", code: forward.CodeTooLarge,
+		err: errors.New("the body has more than " + strconv.FormatInt(limit, 10) + " bytes"),
+	}
 }
 
 // store decodes a batch and puts it into Kafka, all of it or, as far as the

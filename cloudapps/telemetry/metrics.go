@@ -15,8 +15,10 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		batches: vector("batches_total", "Batches that Kafka has acknowledged, with heartbeats.", "way"),
 		events:  vector("events_total", "Events that Kafka has acknowledged.", "way"),
 		refused: vector("refused_total", "Requests and events that were refused.", "reason"),
-		produce: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "twinline", Subsystem: "telemetry", Name: "produce_seconds",
-			Help: "How long Kafka took to acknowledge a chunk of events.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 15)}),
+		produce: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: "twinline", Subsystem: "telemetry", Name: "produce_seconds",
+			Help: "How long Kafka took to acknowledge a chunk of events.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 15),
+		}),
 	}
 	registry.MustRegister(m.batches, m.events, m.refused, m.produce)
 	return m

@@ -160,8 +160,10 @@ func (t *Telemetry) allow(ctx context.Context, token string) *refusal {
 	case err != nil:
 		return busy("authentication", fmt.Errorf("authenticate: %w", err))
 	case !ok:
-		return &refusal{status: http.StatusUnauthorized, reason: "unauthorised", code: forward.CodeUnauthorised, retry: true,
-			err: errors.New("the bearer token is missing or not known")}
+		return &refusal{
+			status: http.StatusUnauthorized, reason: "unauthorised", code: forward.CodeUnauthorised, retry: true,
+			err: errors.New("the bearer token is missing or not known"),
+		}
 	}
 	return nil
 }

@@ -117,8 +117,10 @@ func (r *rig) ack(t testing.TB, w *httptest.ResponseRecorder) forward.Ack {
 func samples(n int) []twin.Sample {
 	out := make([]twin.Sample, n)
 	for i := range out {
-		out[i] = twin.Sample{Device: twin.DeviceID{Namespace: "plant", Name: "boiler"}, Epoch: 3, Seq: uint64(i + 1), Time: time.Unix(1_700_000_000+int64(i), 1000).UTC(),
-			Readings: []twin.Reading{twin.BadReading("level", "timeout"), {Property: "temperature", Value: twin.FloatValue(20.5)}}}
+		out[i] = twin.Sample{
+			Device: twin.DeviceID{Namespace: "plant", Name: "boiler"}, Epoch: 3, Seq: uint64(i + 1), Time: time.Unix(1_700_000_000+int64(i), 1000).UTC(),
+			Readings: []twin.Reading{twin.BadReading("level", "timeout"), {Property: "temperature", Value: twin.FloatValue(20.5)}},
+		}
 	}
 	return out
 }
@@ -147,8 +149,10 @@ func TestABatchIsAcknowledgedWhenKafkaHasIt(t *testing.T) {
 	for _, h := range rec.Headers {
 		headers[h.Key] = string(h.Value)
 	}
-	require.Equal(t, map[string]string{"ce_specversion": "1.0", "ce_id": "plant/boiler/3/2", "ce_source": "/twinline/uplink/node-1/abc",
-		"ce_type": telemetry.EventType, "ce_time": "2023-11-14T22:13:21.000001Z", "content-type": "application/json"}, headers)
+	require.Equal(t, map[string]string{
+		"ce_specversion": "1.0", "ce_id": "plant/boiler/3/2", "ce_source": "/twinline/uplink/node-1/abc",
+		"ce_type": telemetry.EventType, "ce_time": "2023-11-14T22:13:21.000001Z", "content-type": "application/json",
+	}, headers)
 }
 
 func TestAHeartbeatIsAcknowledgedOnlyWithKafka(t *testing.T) {

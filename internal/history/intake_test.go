@@ -11,8 +11,10 @@ import (
 )
 
 func event(device string, epoch, seq uint64) twin.Event {
-	return twin.Event{DeviceID: device, Time: time.Unix(int64(seq), 0).UTC(), Epoch: epoch, Seq: seq,
-		Readings: []twin.Reading{{Property: "p", Value: twin.IntValue(int64(seq))}}}
+	return twin.Event{
+		DeviceID: device, Time: time.Unix(int64(seq), 0).UTC(), Epoch: epoch, Seq: seq,
+		Readings: []twin.Reading{{Property: "p", Value: twin.IntValue(int64(seq))}},
+	}
 }
 
 func TestSiftLeavesDuplicatesOut(t *testing.T) {

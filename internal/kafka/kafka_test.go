@@ -58,8 +58,10 @@ func eventually(t *testing.T, check func() bool, what string) {
 func records(from, n int) []kafka.Record {
 	rs := make([]kafka.Record, n)
 	for i := range rs {
-		rs[i] = kafka.Record{Key: fmt.Appendf(nil, "k%d", (from+i)%7), Value: fmt.Appendf(nil, "v%d", from+i),
-			Headers: []kafka.Header{{Key: "ce_id", Value: []byte("x")}}}
+		rs[i] = kafka.Record{
+			Key: fmt.Appendf(nil, "k%d", (from+i)%7), Value: fmt.Appendf(nil, "v%d", from+i),
+			Headers: []kafka.Header{{Key: "ce_id", Value: []byte("x")}},
+		}
 	}
 	return rs
 }
@@ -244,8 +246,10 @@ func (s sink) Store(ctx context.Context, ranges []kafka.Range) error { return s.
 
 func consume(t *testing.T, cluster kafka.Cluster, db *database, handle func(context.Context, []kafka.Range) error) (stop func()) {
 	t.Helper()
-	c, err := kafka.NewConsumer(kafka.ConsumerConfig{Cluster: cluster, Topic: topic, Group: "storage-service",
-		Linger: 10 * time.Millisecond, SessionTimeout: time.Second, MaxRecords: 16}, quiet())
+	c, err := kafka.NewConsumer(kafka.ConsumerConfig{
+		Cluster: cluster, Topic: topic, Group: "storage-service",
+		Linger: 10 * time.Millisecond, SessionTimeout: time.Second, MaxRecords: 16,
+	}, quiet())
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

@@ -37,8 +37,10 @@ func TestCopyReaderGivesTheSameInAnyPieces(t *testing.T) {
 	series.put("d", "q", 2)
 	var events []*twin.Event
 	for i := range 5000 {
-		events = append(events, &twin.Event{DeviceID: "d", Time: time.Unix(int64(i), 0), Epoch: 1, Seq: uint64(i + 1),
-			Readings: []twin.Reading{{Property: "p", Value: twin.StringValue("text")}, twin.BadReading("q", "timeout")}})
+		events = append(events, &twin.Event{
+			DeviceID: "d", Time: time.Unix(int64(i), 0), Epoch: 1, Seq: uint64(i + 1),
+			Readings: []twin.Reading{{Property: "p", Value: twin.StringValue("text")}, twin.BadReading("q", "timeout")},
+		})
 	}
 	whole, err := io.ReadAll(newCopyReader(events, series))
 	require.NoError(t, err)

@@ -42,13 +42,16 @@ func commit(t testing.TB, store *timescale.Store, events ...twin.Event) {
 	offsets, err := store.Offsets(t.Context(), "topic", []int32{0})
 	require.NoError(t, err)
 	_, err = store.Commit(t.Context(), &history.Batch{Topic: "topic", Ranges: []history.Range{
-		{Partition: 0, From: offsets[0], Next: offsets[0] + int64(len(events)), Events: events}}})
+		{Partition: 0, From: offsets[0], Next: offsets[0] + int64(len(events)), Events: events},
+	}})
 	require.NoError(t, err)
 }
 
 func event(seq uint64) twin.Event {
-	return twin.Event{DeviceID: "plant/boiler", Epoch: 1, Seq: seq, Time: time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC).AddDate(0, 0, int(seq)),
-		Readings: []twin.Reading{{Property: "count", Value: twin.UintValue(1<<63 + seq)}, twin.BadReading("level", "timeout"), {Property: "temperature", Value: twin.FloatValue(20.5)}}}
+	return twin.Event{
+		DeviceID: "plant/boiler", Epoch: 1, Seq: seq, Time: time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC).AddDate(0, 0, int(seq)),
+		Readings: []twin.Reading{{Property: "count", Value: twin.UintValue(1<<63 + seq)}, twin.BadReading("level", "timeout"), {Property: "temperature", Value: twin.FloatValue(20.5)}},
+	}
 }
 
 func TestPlainPostgreSQLGetsABRINIndex(t *testing.T) {
@@ -193,8 +196,10 @@ func benchBatch(from int64) *history.Batch {
 	const events, devices, properties = 1000, 100, 20
 	r := history.Range{From: from, Next: from + events}
 	for i := range int64(events) {
-		e := twin.Event{DeviceID: "plant/device-" + string(rune('0'+i%devices/10)) + string(rune('0'+i%10)), Epoch: 1, Seq: uint64((from+i)/devices + 1),
-			Time: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(from+i) * time.Millisecond)}
+		e := twin.Event{
+			DeviceID: "plant/device-" + string(rune('0'+i%devices/10)) + string(rune('0'+i%10)), Epoch: 1, Seq: uint64((from+i)/devices + 1),
+			Time: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(from+i) * time.Millisecond),
+		}
 		for j := range properties {
 			e.Readings = append(e.Readings, twin.Reading{Property: "p" + string(rune('a'+j)), Value: twin.FloatValue(float64(i*properties) + 0.5)})
 		}

@@ -83,8 +83,7 @@ type bench struct {
 // batch makes the next batch of one partition.
 func (b *bench) batch(partition int32, events ...twin.Event) *history.Batch {
 	from := b.next[partition]
-	return &history.Batch{Topic: topic, Ranges: []history.Range{
-		{Partition: partition, From: from, Next: from + int64(len(events)), Events: events}}}
+	return &history.Batch{Topic: topic, Ranges: []history.Range{{Partition: partition, From: from, Next: from + int64(len(events)), Events: events}}}
 }
 
 func (b *bench) commit(t require.TestingT, batch *history.Batch) history.Outcome {
@@ -105,8 +104,10 @@ func start() time.Time { return time.Date(2026, 3, 29, 1, 30, 0, 123456000, time
 
 // event returns an event with one integer reading "p", the number itself.
 func event(device string, epoch, seq uint64) twin.Event {
-	return twin.Event{DeviceID: device, Epoch: epoch, Seq: seq, Time: start().Add(time.Duration(seq) * time.Second),
-		Readings: []twin.Reading{{Property: "p", Value: twin.UintValue(seq)}}}
+	return twin.Event{
+		DeviceID: device, Epoch: epoch, Seq: seq, Time: start().Add(time.Duration(seq) * time.Second),
+		Readings: []twin.Reading{{Property: "p", Value: twin.UintValue(seq)}},
+	}
 }
 
 // stored returns the numbers of "p" that are stored of a device, oldest first.
@@ -315,7 +316,8 @@ func race(ctx context.Context, db Database, rounds int64) error {
 			return err
 		}
 		_, err = db.Commit(ctx, &history.Batch{Topic: topic, Ranges: []history.Range{
-			{Partition: 0, From: offsets[0], Next: offsets[0] + 1, Events: []twin.Event{event("d", 0, 0)}}}})
+			{Partition: 0, From: offsets[0], Next: offsets[0] + 1, Events: []twin.Event{event("d", 0, 0)}},
+		}})
 		if err != nil && !errors.Is(err, history.ErrFenced) {
 			return err
 		}
@@ -474,7 +476,7 @@ func anyBatches(t *testing.T, b *bench) {
 		run++
 		sent := map[history.Stream]map[uint64]bool{}
 		for range rapid.IntRange(1, 4).Draw(rt, "batches") {
-			out, want := history.Outcome{}, history.Outcome{}
+			var want history.Outcome
 			batch := &history.Batch{Topic: topic}
 			for _, partition := range rapid.SliceOfNDistinct(rapid.Int32Range(0, 2), 1, 3, rapid.ID).Draw(rt, "partitions") {
 				r := history.Range{Partition: partition, From: b.next[partition]}
@@ -496,7 +498,7 @@ func anyBatches(t *testing.T, b *bench) {
 				r.Next = r.From + int64(len(r.Events))
 				batch.Ranges = append(batch.Ranges, r)
 			}
-			out = b.commit(rt, batch)
+			out := b.commit(rt, batch)
 			out.Missed, out.Filled = 0, 0
 			require.Equal(rt, want, out)
 		}
