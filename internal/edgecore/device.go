@@ -186,10 +186,10 @@ func (d *device) hurry(at time.Time) { d.notBefore, d.failures = at, 0 }
 
 // plan computes next and newsAt.
 func (d *device) plan() {
-	d.newsAt = never
+	d.newsAt = never()
 	if d.flight != nil {
 		if d.next = d.flight.deadline; d.next.IsZero() {
-			d.next = never
+			d.next = never()
 		}
 		return
 	}
@@ -224,7 +224,7 @@ func (d *device) sooner(at time.Time) {
 }
 
 // never is later than all.
-var never = time.Unix(1<<40, 0)
+func never() time.Time { return time.Unix(1<<40, 0) }
 
 // mayState reports whether the state may be sent. EdgeCore does not answer that of
 // a device that it does not know, so such a device is asked for by its twin, if it can be.
