@@ -91,8 +91,8 @@ func (t *Telemetry) judge(r *http.Request, answer *EventsAnswer, away bool) int 
 			reason = "kafka"
 		}
 		t.metrics.refused.WithLabelValues(reason).Inc()
-		if t.logged.first(r.RemoteAddr + " " + reason) {
-			t.deps.Log.Warn("an event is refused; logged once per source and reason", "source", r.RemoteAddr, "reason", reason, "error", p.Reason)
+		if t.logged.first(hostOf(r) + " event " + reason) {
+			t.deps.Log.Warn("an event is refused; logged once per source and reason", "source", hostOf(r), "reason", reason, "error", p.Reason)
 		}
 	}
 	switch {

@@ -171,14 +171,20 @@ func (t *Telemetry) allow(ctx context.Context, token string) *refusal {
 // refuse counts a refusal, and logs it once for each source and reason.
 func (t *Telemetry) refuse(r *http.Request, refused *refusal) {
 	t.metrics.refused.WithLabelValues(refused.reason).Inc()
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		host = r.RemoteAddr
-	}
+	host := hostOf(r)
 	if t.logged.first(host + " " + refused.reason) {
 		t.deps.Log.Warn("a request is refused; logged once per source and reason", "source", host, "path", r.URL.Path,
 			"reason", refused.reason, "error", refused.err)
 	}
+}
+
+// hostOf is who sends, without the port.
+func hostOf(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
 }
 
 // maxSubjects bounds the subjects that are remembered as logged.

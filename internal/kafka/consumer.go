@@ -83,6 +83,7 @@ type Consumer struct {
 	opts   []kgo.Opt
 	log    *slog.Logger
 	health health
+	said   string // the last error of fetching that was logged
 
 	mu    sync.Mutex
 	sink  Sink
@@ -194,7 +195,10 @@ func (c *Consumer) round(ctx context.Context, cl *kgo.Client, sink Sink) {
 	fetches := cl.PollRecords(ctx, c.cfg.MaxRecords)
 	fetches.EachError(func(_ string, partition int32, err error) {
 		if ctx.Err() == nil {
-			c.log.Warn("cannot fetch", "topic", c.cfg.Topic, "partition", partition, "error", err)
+			if text := err.Error(); text != c.said { // of the loop only
+				c.said = text
+				c.log.Warn("cannot fetch; logged once until it says something else", "topic", c.cfg.Topic, "partition", partition, "error", err)
+			}
 			pause(ctx, failurePause)
 		}
 	})
@@ -202,6 +206,7 @@ func (c *Consumer) round(ctx context.Context, cl *kgo.Client, sink Sink) {
 	if len(ranges) == 0 {
 		return
 	}
+	c.said = ""
 	err := c.bounded(ctx, func(ctx context.Context) error { return sink.Store(ctx, ranges) })
 	if err == nil {
 		c.done(cl, ranges)
