@@ -329,9 +329,8 @@ func (c *Client) receive(n *conn, m mqtt.Message) {
 	}
 	for _, s := range subs {
 		dropped, ok := s.queue.push(d, c.cfg.Persistent)
-		if !ok {
+		if !ok { // not lost: it is not acknowledged
 			n.fail(fmt.Errorf("%d messages wait for the handler of %.80q: the broker is to send again", MaxQueued, s.filter))
-			dropped = 1
 		}
 		if dropped > 0 {
 			c.metrics.dropped(s.filter, dropped)
