@@ -209,7 +209,7 @@ func TestAPlanCoversEveryCycleOnce(t *testing.T) {
 		}
 		now := time.Unix(1_000_000, 0)
 		begin := now
-		p := newPlan(&d, now, 0)
+		p := newPlan(&d, now, now, 0)
 		polled := map[string]int{}
 		var missed uint64
 		for now.Sub(begin) < time.Minute {

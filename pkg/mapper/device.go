@@ -157,7 +157,7 @@ func (s *session) poll(ctx context.Context) {
 		atLeast = refusedCycle
 	}
 	now := time.Now()
-	p := newPlan(spec, now, atLeast)
+	p := newPlan(spec, s.d.run.began, now, atLeast)
 	if len(p.items) == 0 {
 		s.judge(stamp(now), nil, nil) // nothing of it is usable
 	}

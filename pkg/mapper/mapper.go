@@ -51,6 +51,7 @@ type run struct {
 	counts  counts
 	once    once
 	epoch   uint64
+	began   time.Time // the origin of the polls' grain
 
 	mu        sync.RWMutex
 	devices   map[twin.DeviceID]*device
@@ -74,7 +75,7 @@ type snapshot struct {
 }
 
 func newRun(c *Config, epoch uint64) *run {
-	r := &run{cfg: c, backlog: newBacklog(c), results: newResults(), epoch: epoch,
+	r := &run{cfg: c, backlog: newBacklog(c), results: newResults(), epoch: epoch, began: time.Now(),
 		devices: map[twin.DeviceID]*device{}, gone: map[twin.DeviceID]twin.Position{},
 		past: past{states: map[twin.WriteState]uint64{}}, pending: make(chan snapshot, 1)}
 	r.guard = guard{driver: c.Driver, panicked: func(what string, cause any, stack []byte) {

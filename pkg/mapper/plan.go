@@ -12,6 +12,11 @@ const (
 	minCycle = 10 * time.Millisecond
 	// maxPhase bounds how long the first poll of a device is put off to spread the load.
 	maxPhase = 10 * time.Second
+	// maxGrain bounds the grain on which first polls lie, so that polls of many devices
+	// share the wake-ups of the process: those cost more than the polls themselves.
+	maxGrain = 50 * time.Millisecond
+	// grains is how many of them the shortest cycle of a device has at least.
+	grains = 20
 	// minStateCycle is the shortest cycle at which a state is repeated: twin
 	// messages are few (30 a second for a whole node).
 	minStateCycle = time.Second
@@ -34,8 +39,8 @@ type planned struct {
 }
 
 // newPlan starts at now, put off by a phase that follows from the device's name
-// alone. No cycle is shorter than atLeast.
-func newPlan(d *twin.Device, now time.Time, atLeast time.Duration) *plan {
+// alone, and from there to the next grain since origin. No cycle is shorter than atLeast.
+func newPlan(d *twin.Device, origin, now time.Time, atLeast time.Duration) *plan {
 	p := &plan{items: make([]planned, len(d.Properties))}
 	shortest := maxPhase
 	for i := range d.Properties {
@@ -45,7 +50,10 @@ func newPlan(d *twin.Device, now time.Time, atLeast time.Duration) *plan {
 	}
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(d.ID.String()))
-	p.base = now.Add(time.Duration(h.Sum64() % uint64(shortest)))
+	grain := min(shortest/grains, maxGrain)
+	phase := time.Duration(h.Sum64() % uint64(shortest-grain))
+	since := now.Add(phase).Sub(origin)
+	p.base = origin.Add((since + grain - 1) / grain * grain)
 	for i := range p.items {
 		p.items[i].due = p.base
 	}

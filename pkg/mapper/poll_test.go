@@ -68,12 +68,14 @@ func TestDevicesDoNotPollAllAtOnce(t *testing.T) {
 		begin := time.Now()
 		h.start()
 		h.pass(time.Second)
-		tenths := make([]int, 10)
+		tenths, instants := make([]int, 10), map[time.Time]bool{}
 		for _, d := range devices {
 			s := h.samples(d.ID)
 			require.NotEmpty(t, s)
 			tenths[min(9, s[0].Time.Sub(begin)*10/time.Second)]++
+			instants[s[0].Time] = true
 		}
+		require.LessOrEqual(t, len(instants), 20, "devices share wake-ups")
 		for i, n := range tenths {
 			require.InDelta(t, many/10, n, many/20, "polls in tenth %d of the second", i)
 		}
