@@ -192,3 +192,23 @@ func unhex(t *testing.T, s string) []byte {
 	require.NoError(t, err)
 	return b
 }
+
+func TestAValueIsReadAsItIsWritten(t *testing.T) {
+	for _, c := range []struct {
+		yaml string
+		kind twin.Type
+		want twin.Value
+	}{
+		{"305419896", twin.TypeInt, twin.IntValue(305419896)},
+		{`"9007199254740993"`, twin.TypeInt, twin.IntValue(9007199254740993)}, // beyond float64, so in quotes
+		{"1e-9", twin.TypeDouble, twin.FloatValue(1e-9)},
+		{"true", twin.TypeBoolean, twin.BoolValue(true)},
+	} {
+		var script Script
+		problems := DecodeScript("test", []byte("apiVersion: twinline.io/v1alpha1\nkind: Simulation\nspec:\n  devices:\n    a/b:\n      properties:\n        p: {wave: constant, value: "+c.yaml+"}\n"), &script)
+		require.Empty(t, problems)
+		w, err := waveOf(script.Devices["a/b"].Properties["p"], &twin.Property{Name: "p", Type: c.kind})
+		require.NoError(t, err)
+		require.Equal(t, c.want, w.fixed)
+	}
+}

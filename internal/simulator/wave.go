@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -78,13 +79,21 @@ func waveOf(w Wave, p *twin.Property) (wave, error) {
 	}
 	var err error
 	if w.Value != nil {
-		if out.fixed, err = p.Parse(fmt.Sprint(w.Value)); err != nil {
+		if out.fixed, err = p.Parse(textOf(w.Value)); err != nil {
 			return wave{}, fmt.Errorf("value: %w", err)
 		}
 	} else {
 		out.fixed = out.of(out.min)
 	}
 	return out, nil
+}
+
+// textOf writes a JSON value as people do: 305419896 and not 3.05419896e+08.
+func textOf(v any) string {
+	if f, ok := v.(float64); ok {
+		return strconv.FormatFloat(f, 'f', -1, 64)
+	}
+	return fmt.Sprint(v)
 }
 
 func defaultWave(p *twin.Property) string {
