@@ -4,6 +4,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -73,7 +74,7 @@ func bringUp(t *testing.T) *stack.Stack {
 }
 
 // eventually calls f until it returns nil, and fails the test with its last
-// error when it does not in time.
+// error when it does not in time, or at once when that is a stop.
 func eventually(t *testing.T, within time.Duration, what string, f func() error) {
 	t.Helper()
 	start := time.Now()
@@ -82,6 +83,9 @@ func eventually(t *testing.T, within time.Duration, what string, f func() error)
 		if err == nil {
 			t.Logf("%s: after %.1f s", what, time.Since(start).Seconds())
 			return
+		}
+		if over := (stop{}); errors.As(err, &over) {
+			t.Fatalf("%s: %v", what, err)
 		}
 		if time.Since(start) > within {
 			t.Fatalf("%s: not after %s: %v", what, within, err)

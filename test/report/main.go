@@ -2,7 +2,8 @@
 // it to people: a line per package as it ends, the output of what failed, and at the end
 // which real components were tested against, what was skipped, and the counts.
 //
-// A test names the real thing it ran against by t.Attr("real", "Mosquitto 2.0.11").
+// A test names the real thing it ran against by t.Attr("real", "Mosquitto 2.0.11"), and
+// what it has measured by t.Attr("figure", "missing 0; double 0"), which is shown last.
 package main
 
 import (
@@ -49,6 +50,7 @@ type report struct {
 	output                  map[string][]string // by package and test
 	real                    map[string]int      // tests by the real thing they ran against
 	pending                 map[string][]string // real things of a test that still runs
+	figures                 []string
 	skips, failures         []string
 }
 
@@ -76,6 +78,9 @@ func (r *report) take(e event) {
 	case "attr":
 		if e.Key == "real" {
 			r.pending[key] = append(r.pending[key], e.Value)
+		}
+		if e.Key == "figure" {
+			r.figures = append(r.figures, e.Value)
 		}
 	case "pass", "fail", "skip":
 		if e.Test == "" {
@@ -133,6 +138,9 @@ func (r *report) summary(title string) {
 		for _, name := range list.names {
 			fmt.Fprintln(r.out, "  "+name)
 		}
+	}
+	if len(r.figures) > 0 {
+		fmt.Fprintf(r.out, "\n%s\n", strings.Join(r.figures, "\n"))
 	}
 	fmt.Fprintf(r.out, "\n%s: %d passed, %d failed, %d skipped\n", title, r.passed, r.failed, r.skipped)
 }

@@ -24,6 +24,7 @@ func debianPackages() map[string]string {
 		"iptables":                    "cuts the link between edge and cloud",
 		"libc6-dev":                   "EdgeCore's sqlite is C",
 		"maven":                       "fetches Kafka's jars",
+		"mbpoll":                      "Modbus client of another hand, to look at registers",
 		"mosquitto":                   "MQTT broker of the edge node",
 		"mosquitto-clients":           "publish and subscribe by hand",
 		"openjdk-17-jre-headless":     "runs Kafka",
