@@ -1,6 +1,8 @@
 package edgecore
 
 import (
+	"encoding/json"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -153,6 +155,27 @@ func (r *Reporter) noDeviceResult(_ string, payload []byte) {
 		return
 	}
 	r.odd("EdgeCore cannot read a twin/update; it does not say whose", "reason", result.Reason)
+}
+
+// linkState takes the retained state of the cloud link. A link that is up since
+// another moment than was told last has been down in between.
+func (r *Reporter) linkState(_ string, payload []byte) {
+	var state twin.LinkState
+	err := json.Unmarshal(payload, &state)
+	if err == nil && state.Node != r.cfg.Node {
+		err = fmt.Errorf("it is of node %.80q", state.Node)
+	}
+	if err != nil {
+		r.odd("link state cannot be read", "cause", err)
+		return
+	}
+	r.mu.Lock()
+	known := r.link
+	r.link = state
+	r.mu.Unlock()
+	if state.Up && !known.Since.IsZero() && !state.Since.Equal(known.Since) {
+		r.LinkUp()
+	}
 }
 
 func (r *Reporter) oddMessage(what string, err error) {

@@ -33,7 +33,7 @@ func newMetrics(r *Reporter, reg prometheus.Registerer) *metrics {
 			Name: "twinline_twin_refused_properties_total", Help: "Times that EdgeCore refused a property that stood alone in its message.",
 		}),
 		odd: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "twinline_twin_odd_messages_total", Help: "Messages of EdgeCore that could not be read, or that say it could not read one.",
+			Name: "twinline_twin_odd_messages_total", Help: "Messages of EdgeCore, and states of the link, that could not be read, or that say EdgeCore could not read one.",
 		}),
 	}
 	if reg == nil {

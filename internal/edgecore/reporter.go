@@ -40,6 +40,7 @@ type Bus interface {
 // Config of a Reporter.
 type Config struct {
 	Bus        Bus
+	Node       string                // its twin.LinkTopic tells that the cloud link has returned; "": only LinkUp does
 	Rate       float64               // messages a second of all devices together; 0: DefaultRate
 	Reannounce time.Duration         // how often all is told again, give or take a quarter; 0: DefaultReannounce
 	Log        *slog.Logger          // nil: none
@@ -66,6 +67,7 @@ type Reporter struct {
 	tooMany  bool   // MaxDevices was met; logged once
 	oddSaid  map[string]bool
 	connects int
+	link     twin.LinkState // as told last
 }
 
 // NewReporter returns a Reporter; Start runs it.
@@ -193,10 +195,12 @@ func (r *Reporter) with(decl *twin.Device, f func(*device)) {
 	r.plan(d, now)
 }
 
-// plan computes when d is next due and wakes the loop if that is now.
+// plan computes when d is next due and wakes the loop if that is now, or
+// sooner than the loop knew when it went to sleep.
 func (r *Reporter) plan(d *device, now time.Time) {
+	known := d.next
 	d.plan()
-	if !d.next.After(now) {
+	if known.IsZero() || d.next.Before(known) || !d.next.After(now) {
 		r.poke()
 	}
 }
@@ -256,12 +260,16 @@ func (r *Reporter) reconnected() {
 
 // run is the body of the service.
 func (r *Reporter) run(ctx context.Context, ready func()) error {
-	for filter, handle := range map[string]func(string, []byte){
+	handlers := map[string]func(string, []byte){
 		AllTwinResults:       r.twinResult,
 		NoDeviceResultTopic:  r.noDeviceResult,
 		AllStateResults:      r.stateResult,
 		AllMembershipUpdates: r.membership,
-	} {
+	}
+	if r.cfg.Node != "" {
+		handlers[twin.LinkTopic(r.cfg.Node)] = r.linkState
+	}
+	for filter, handle := range handlers {
 		unsubscribe, err := r.cfg.Bus.Subscribe(filter, handle)
 		if err != nil {
 			return fmt.Errorf("subscribe to %s: %w", filter, err)

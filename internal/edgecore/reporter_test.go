@@ -2,6 +2,7 @@ package edgecore_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -119,6 +120,24 @@ func TestEqualValuesAreNotSentAgain(t *testing.T) {
 		pass(time.Second)
 		twins, _ = b.requests(boiler)
 		require.Equal(t, []string{"b"}, twins[2].names, "only what changed")
+	})
+}
+
+// A change that comes between an answer and the least gap after it must not wait
+// for the next thing that happens to wake the reporter.
+func TestAChangeRightAfterAnAnswerIsSentSoon(t *testing.T) {
+	run(t, edgecore.Config{}, func(t *testing.T, b *bench) {
+		d := device(boiler, 10*time.Millisecond, "a")
+		b.Report(d, ints("a", 1))
+		pass(30 * time.Second) // both first reports, and quiet
+		b.Report(d, ints("a", 2))
+		for b.cloudValue(boiler, "a") != "2" { // the answer is under way or has just come
+			pass(time.Millisecond)
+		}
+		pass(30 * time.Millisecond)
+		b.Report(d, ints("a", 3))
+		pass(time.Second)
+		require.Equal(t, "3", b.cloudValue(boiler, "a"))
 	})
 }
 
@@ -413,6 +432,33 @@ func TestEverythingIsToldAgainWhenTheLinkReturns(t *testing.T) {
 		require.Equal(t, "1", b.cloudValue(boiler, "a"), "at once, the report cycle notwithstanding")
 		require.Equal(t, "2", b.cloudValue(boiler, "b"))
 		require.Equal(t, "online", b.cloudSt[boiler.String()])
+	})
+}
+
+func TestTheLinkTopicTellsThatTheLinkReturned(t *testing.T) {
+	run(t, edgecore.Config{Node: "edge-1", Reannounce: time.Hour}, func(t *testing.T, b *bench) {
+		since := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+		tell := func(up bool, at time.Duration) {
+			payload, err := json.Marshal(twin.LinkState{Node: "edge-1", Up: up, Since: since.Add(at)})
+			require.NoError(t, err)
+			require.NoError(t, b.bus.Publish(t.Context(), twin.LinkTopic("edge-1"), payload))
+			pass(10 * time.Second)
+		}
+		sent := func() int { twins, _ := b.requests(boiler); return len(twins) }
+		b.Report(device(boiler, 10*time.Minute, "a"), ints("a", 1))
+		tell(true, 0)
+		before := sent()
+		tell(true, 0) // the same, as after a reconnect of the broker
+		require.Equal(t, before, sent())
+		tell(false, time.Minute)
+		require.Equal(t, before, sent())
+		tell(true, 2*time.Minute)
+		require.Equal(t, before+2, sent(), "twice, as any first report")
+		tell(true, 4*time.Minute) // an outage nobody told of
+		require.Equal(t, before+4, sent())
+		require.NoError(t, b.bus.Publish(t.Context(), twin.LinkTopic("edge-1"), []byte("{")))
+		pass(time.Second)
+		require.Equal(t, 1.0, total(t, b.reg, "twinline_twin_odd_messages_total"))
 	})
 }
 

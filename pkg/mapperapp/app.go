@@ -125,7 +125,7 @@ func (o Options) build(rt *app.Runtime, c config) (service.Service, error) {
 	busConfig := c.busConfig(o.Name)
 	busConfig.Log, busConfig.Registry = rt.Log, rt.Registry
 	client := bus.New(busConfig)
-	reporter := edgecore.NewReporter(edgecore.Config{Bus: client, Rate: c.TwinRate, Log: rt.Log, Registry: rt.Registry})
+	reporter := edgecore.NewReporter(edgecore.Config{Bus: client, Node: c.Node, Rate: c.TwinRate, Log: rt.Log, Registry: rt.Registry})
 	parts := []service.Service{client, reporter}
 	m := mapper.Config{Name: o.Name, Driver: driver, Source: newSource(c, driver.Protocol(), rt.Log), Bus: client, Twins: reporter, Log: rt.Log}
 	if c.State != "" {

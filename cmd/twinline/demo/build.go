@@ -214,7 +214,7 @@ func (d *demo) addMapper() error {
 		return store.Close()
 	})
 	client := d.bus("modbus-mapper", false)
-	reporter := edgecore.NewReporter(edgecore.Config{Bus: client, Log: d.log("modbus-mapper"), Registry: d.registry("modbus-mapper")})
+	reporter := edgecore.NewReporter(edgecore.Config{Bus: client, Node: node, Log: d.log("modbus-mapper"), Registry: d.registry("modbus-mapper")})
 	driver := modbus.New()
 	m, err := mapper.New(mapper.Config{Name: "modbus-mapper", Driver: driver, Source: d.desk.Source(driver.Protocol()), Bus: client, Twins: reporter, Store: store, Log: d.log("modbus-mapper")})
 	d.members = append(d.members, closing, client, reporter, m)
