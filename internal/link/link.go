@@ -72,14 +72,16 @@ const (
 	probeShare = 5
 )
 
-// Line is one shared line. Its goroutine, which Open starts and Close waits
-// for, runs the requests one at a time. All methods are safe for concurrent use.
+// Line is one shared line. Requests run one at a time: at once in the goroutine
+// of their Do where the line is free, else in turn in the Line's own, which Open starts and
+// Close waits for. All methods are safe for concurrent use.
 type Line struct {
 	done chan struct{}
 	wake chan struct{} // holds one: something changed for the goroutine
 
 	mu       sync.Mutex
 	closed   bool
+	taken    bool // a request runs
 	seq      uint64
 	polls    queue // by deadline
 	writes   queue // first come, first served
@@ -147,24 +149,29 @@ func (l *Line) Leave(id uint32) {
 }
 
 // Do runs req when its turn has come, and returns Run's error. While it waits it
-// returns when ctx ends; once Run runs, Run has to.
+// returns when ctx ends; once Run runs, Run has to. Run may be called in this
+// goroutine or in the Line's.
 func (l *Line) Do(ctx context.Context, req *Request) error {
 	w := l.waiter()
 	w.ctx, w.req, w.deadline = ctx, req, req.Deadline
 	if w.deadline.IsZero() {
 		w.deadline = time.Now().Add(defaultSlack)
 	}
-	if err := l.enqueue(w); err != nil {
+	now, err := l.enqueue(w)
+	switch {
+	case err != nil:
 		return err
-	}
-	var err error
-	select {
-	case err = <-w.result:
-	case <-ctx.Done():
-		if l.withdraw(w) {
-			err = fmt.Errorf("%w: %w", ErrWaited, context.Cause(ctx))
-		} else {
-			err = <-w.result
+	case now:
+		err = l.run(w)
+	default:
+		select {
+		case err = <-w.result:
+		case <-ctx.Done():
+			if l.withdraw(w) {
+				err = fmt.Errorf("%w: %w", ErrWaited, context.Cause(ctx))
+			} else {
+				err = <-w.result
+			}
 		}
 	}
 	w.ctx, w.req, w.station = nil, nil, nil
@@ -179,16 +186,18 @@ func (l *Line) waiter() *waiter {
 	return &waiter{result: make(chan error, 1)}
 }
 
-// enqueue puts w where it belongs, or says why not.
-func (l *Line) enqueue(w *waiter) error {
+// enqueue puts w where it belongs, or says why not. now is true if the line is
+// free and nothing waits: the caller has it then, and is to run w.
+func (l *Line) enqueue(w *waiter) (now bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	waiting := l.polls.Len() + l.writes.Len() + l.probes.Len()
 	switch {
 	case l.closed:
-		return ErrClosed
-	case l.polls.Len()+l.writes.Len()+l.probes.Len() >= MaxWaiting:
+		return false, ErrClosed
+	case waiting >= MaxWaiting:
 		l.stats.Refused++
-		return fmt.Errorf("%w: %d requests wait", ErrBusy, MaxWaiting)
+		return false, fmt.Errorf("%w: %d requests wait", ErrBusy, MaxWaiting)
 	}
 	l.seq++
 	w.seq, w.station = l.seq, l.stations[w.req.Station]
@@ -196,10 +205,16 @@ func (l *Line) enqueue(w *waiter) error {
 	case s != nil && s.dead() && len(l.stations) > 1:
 		if wait := time.Until(s.next); wait > 0 && w.req.Class == Poll {
 			l.stats.Suspended++
-			return &suspended{last: s.last, wait: wait}
+			return false, &suspended{last: s.last, wait: wait}
 		}
 		w.order = s.asked.UnixNano()
 		l.probes.push(w)
+	case !l.taken && waiting == 0 && !time.Now().Before(l.freeAt):
+		l.taken = true
+		if l.burst++; w.req.Class == Poll {
+			l.burst = 0
+		}
+		return true, nil
 	case w.req.Class == Write:
 		w.order = 0
 		l.writes.push(w)
@@ -208,7 +223,7 @@ func (l *Line) enqueue(w *waiter) error {
 		l.polls.push(w)
 	}
 	l.signal()
-	return nil
+	return false, nil
 }
 
 // suspended is ErrSuspended with the last error of the station.
@@ -252,7 +267,7 @@ func (l *Line) serve() {
 		case closed:
 			return
 		case w != nil:
-			l.run(w)
+			w.result <- l.run(w)
 		default:
 			timer.Reset(wait)
 			select {
@@ -267,6 +282,9 @@ func (l *Line) serve() {
 func (l *Line) next(now time.Time) (w *waiter, wait time.Duration, closed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.taken {
+		return nil, time.Hour, false // until woken
+	}
 	if l.closed {
 		for _, q := range []*queue{&l.writes, &l.polls, &l.probes} {
 			for q.Len() > 0 {
@@ -278,39 +296,51 @@ func (l *Line) next(now time.Time) (w *waiter, wait time.Duration, closed bool) 
 	if wait = l.freeAt.Sub(now); wait > 0 {
 		return nil, wait, false
 	}
+	w, wait = l.pick(now)
+	l.taken = w != nil
+	return w, wait, false
+}
+
+// pick takes a request out of the queues; see next.
+func (l *Line) pick(now time.Time) (w *waiter, wait time.Duration) {
 	wait = time.Hour // until woken
 	others := l.polls.Len() + l.probes.Len()
 	if l.writes.Len() > 0 && (l.burst < writeBurst || others == 0) {
 		l.burst++
-		return l.writes.pop(), 0, false
+		return l.writes.pop(), 0
 	}
 	if l.probes.Len() > 0 {
 		if wait = l.probeAt.Sub(now); wait <= 0 {
 			l.burst = 0
-			return l.probes.pop(), 0, false
+			return l.probes.pop(), 0
 		}
 	}
 	if l.polls.Len() > 0 {
 		l.burst = 0
-		return l.polls.pop(), 0, false
+		return l.polls.pop(), 0
 	}
 	if l.writes.Len() > 0 { // only probes wait, and it is not their time
-		return l.writes.pop(), 0, false
+		return l.writes.pop(), 0
 	}
-	return nil, wait, false
+	return nil, wait
 }
 
-// run gives the line to w.
-func (l *Line) run(w *waiter) {
+// run runs w, which has the line, and frees the line, also if Run panics.
+func (l *Line) run(w *waiter) (err error) {
 	start := time.Now()
-	var err error
+	defer func() { l.free(w, err, start) }()
 	if w.ctx.Err() != nil {
-		err = fmt.Errorf("%w: %w", ErrWaited, context.Cause(w.ctx))
-	} else {
-		err = w.req.Run(w.ctx)
+		return fmt.Errorf("%w: %w", ErrWaited, context.Cause(w.ctx))
 	}
+	return w.req.Run(w.ctx)
+}
+
+// free takes the line back from w, which had it since start.
+func (l *Line) free(w *waiter, err error, start time.Time) {
 	end := time.Now()
 	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.taken = false
 	l.stats.Requests++
 	l.stats.Busy += end.Sub(start)
 	if late := start.Sub(w.deadline); late > 0 {
@@ -321,8 +351,9 @@ func (l *Line) run(w *waiter) {
 	if w.station != nil {
 		l.judge(w.station, err, start, end)
 	}
-	l.mu.Unlock()
-	w.result <- err
+	if l.closed || l.polls.Len()+l.writes.Len()+l.probes.Len() > 0 {
+		l.signal()
+	}
 }
 
 // judge notes what became of a station's request.

@@ -103,6 +103,36 @@ func TestWritesLeaveRoomForPolls(t *testing.T) {
 	})
 }
 
+func TestAPanicFreesTheLine(t *testing.T) {
+	bubble(t, func(t *testing.T, l *Line) {
+		require.Panics(t, func() {
+			_ = l.Do(t.Context(), &Request{Run: func(context.Context) error { panic("driver") }})
+		})
+		require.NoError(t, l.Do(t.Context(), &Request{Run: func(context.Context) error { return nil }}))
+	})
+}
+
+func TestManyWhoFindTheLineFreeRunOneAtATime(t *testing.T) {
+	l := Open()
+	defer l.Close()
+	var running atomic.Int32
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			for range 500 {
+				require.NoError(t, l.Do(t.Context(), &Request{Class: Class(i % 2), Run: func(context.Context) error {
+					require.EqualValues(t, 1, running.Add(1))
+					running.Add(-1)
+					return nil
+				}}))
+			}
+		})
+	}
+	all.Wait()
+	require.EqualValues(t, 4000, l.Stats().Requests)
+	require.Zero(t, l.Stats().Waiting)
+}
+
 func TestPause(t *testing.T) {
 	bubble(t, func(t *testing.T, l *Line) {
 		start := time.Now()

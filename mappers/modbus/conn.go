@@ -27,7 +27,7 @@ type conn struct {
 	data  []byte
 	took  time.Duration
 
-	// What follows belongs to the line's goroutine.
+	// What follows belongs to whoever has the line.
 	client *modbus.Client
 	on     modbus.Transport // that client is of
 }
@@ -57,7 +57,7 @@ func (c *conn) askLine(ctx context.Context, b *modbus.Block) ([]byte, time.Durat
 	return c.data, c.took, nil
 }
 
-// readBlock reads c.block into c.data. It runs on the line's goroutine.
+// readBlock reads c.block into c.data. It has the line.
 func (c *conn) readBlock(ctx context.Context) error {
 	client, err := c.use()
 	if err != nil {

@@ -52,7 +52,7 @@ type line struct {
 	mu   sync.Mutex
 	uses []use // the first one's endpoint holds
 
-	// What follows belongs to the goroutine of the link.Line.
+	// What follows belongs to whoever has the link.Line.
 	endpoint  modbus.Endpoint
 	transport modbus.Transport
 
@@ -125,8 +125,8 @@ func (d *Driver) leave(l *line, e modbus.Endpoint, unit byte) error {
 	return l.transport.Close()
 }
 
-// use returns the line's transport for a device with the endpoint e. It is
-// called by the line's goroutine.
+// use returns the line's transport for a device with the endpoint e. The caller
+// has the line.
 func (l *line) use(e modbus.Endpoint) (modbus.Transport, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
