@@ -28,6 +28,7 @@ const (
 	minBackoff = 250 * time.Millisecond
 	maxBackoff = 5 * time.Second  // a broker that comes back is used within this
 	stableTime = 10 * time.Second // a connection that held so long starts the backoff anew
+	maxStall   = 15 * time.Second // a handler that makes a persistent session wait for longer loses the connection, before pings go unread
 )
 
 // Errors that callers decide on.
@@ -50,6 +51,7 @@ type Client struct {
 	metrics *metrics
 	window  chan struct{} // a token for each message in flight
 	changed chan struct{} // a token when the table has changed
+	stall   time.Duration // maxStall, but in tests
 
 	mu      sync.Mutex
 	conn    *conn         // nil while there is none
@@ -67,6 +69,7 @@ func New(cfg Config) *Client {
 		log:     cfg.Log,
 		window:  make(chan struct{}, MaxInFlight),
 		changed: make(chan struct{}, 1),
+		stall:   maxStall,
 		up:      make(chan struct{}),
 		table:   newTable(),
 		refused: map[string]struct{}{},
@@ -212,13 +215,18 @@ func (c *Client) run(ctx context.Context, ready func()) error {
 		c.mu.Unlock()
 		cancel()
 		owned.Wait()
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.table.each(func(s *subscription) { s.queue.clear() })
+		c.clearQueues()
 	}()
 	ready()
 	c.connectForever(ctx, connected)
 	return nil
+}
+
+// clearQueues drops what waits for handlers.
+func (c *Client) clearQueues() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.table.each(func(s *subscription) { s.queue.clear() })
 }
 
 func (c *Client) callHooks(ctx context.Context, connected <-chan struct{}) {
@@ -249,6 +257,9 @@ func (c *Client) connectForever(ctx context.Context, connected chan<- struct{}) 
 			said = ""
 			err = c.serve(ctx, n, connected)
 			n.close()
+			if c.cfg.Persistent {
+				c.clearQueues() // the broker sends all of it again
+			}
 			if ctx.Err() == nil {
 				log.Warn("connection to the broker lost", "cause", err)
 			}
@@ -306,14 +317,19 @@ func (c *Client) serve(ctx context.Context, n *conn, connected chan<- struct{}) 
 	}
 }
 
-// receive takes one message from paho's only delivery goroutine; it never blocks.
+// receive takes one message from paho's only delivery goroutine. With a clean
+// session it never blocks.
 func (c *Client) receive(n *conn, m mqtt.Message) {
 	c.metrics.received.Add(1)
 	c.mu.Lock()
 	subs := c.table.match(m.Topic())
 	c.mu.Unlock()
 	d := delivery{topic: m.Topic(), payload: m.Payload()}
-	if c.cfg.Persistent {
+	switch {
+	case len(subs) == 0:
+		c.metrics.unmatched.Add(1)
+		m.Ack()
+	case c.cfg.Persistent:
 		left := new(atomic.Int64)
 		left.Store(int64(len(subs)))
 		d.done = func() {
@@ -321,19 +337,42 @@ func (c *Client) receive(n *conn, m mqtt.Message) {
 				m.Ack()
 			}
 		}
+		for _, s := range subs {
+			c.hold(n, s, d)
+		}
+	default:
+		for _, s := range subs {
+			if dropped := s.queue.push(d); dropped > 0 {
+				c.metrics.dropped(s.filter, dropped)
+			}
+		}
 	}
-	if len(subs) == 0 {
-		c.metrics.unmatched.Add(1)
-		m.Ack()
+}
+
+// hold queues d, and while there is no room reads nothing further from the
+// broker: Mosquitto does not keep to its window after a session is resumed. A message that is not
+// queued in the end is not acknowledged, and comes again with the next connection.
+func (c *Client) hold(n *conn, s *subscription, d delivery) {
+	if s.queue.offer(d) {
 		return
 	}
-	for _, s := range subs {
-		dropped, ok := s.queue.push(d, c.cfg.Persistent)
-		if !ok { // not lost: it is not acknowledged
-			n.fail(fmt.Errorf("%d messages wait for the handler of %.80q: the broker is to send again", MaxQueued, s.filter))
-		}
-		if dropped > 0 {
-			c.metrics.dropped(s.filter, dropped)
+	timer := time.NewTimer(c.stall)
+	defer timer.Stop()
+	for {
+		select {
+		case <-s.queue.room:
+			if s.queue.offer(d) {
+				return
+			}
+		case <-s.gone:
+			d.done()
+			return
+		case <-n.lost:
+			return
+		case <-timer.C:
+			c.metrics.dropped(s.filter, 1)
+			n.fail(fmt.Errorf("the handler of %.80q has not returned for %s: the broker is to send again", s.filter, c.stall))
+			return
 		}
 	}
 }

@@ -285,6 +285,61 @@ func TestPersistentSessionLosesNothingOverARestart(t *testing.T) {
 	})
 }
 
+// A slow handler of a persistent session makes the broker wait, and loses nothing.
+func TestASlowHandlerOfAPersistentSessionMakesTheBrokerWait(t *testing.T) {
+	broker := bustest.Start(t)
+	cfg := bus.Config{URL: broker.URL(), ClientID: "uplink-n1", Persistent: true}
+	c := bus.New(cfg)
+	stuck := make(chan struct{})
+	in := inbox{hook: func() { <-stuck }}
+	_, err := c.Subscribe("a", in.take)
+	require.NoError(t, err)
+	require.NoError(t, c.Start(t.Context()))
+	t.Cleanup(c.Stop)
+	eventually(t, "connected", c.Connected)
+	other := start(t, bus.Config{URL: broker.URL()})
+	const extra = 200
+	for i := range bus.MaxQueued + extra {
+		require.NoError(t, other.Publish(within(t), "a", []byte(fmt.Sprint(i))))
+	}
+	eventually(t, "the queue is full", func() bool { return c.Stats().Received >= bus.MaxQueued })
+	close(stuck)
+	eventually(t, "all are there", func() bool { return len(in.all()) == bus.MaxQueued+extra })
+	for i, got := range in.all() {
+		require.Equal(t, fmt.Sprint(i), got)
+	}
+	require.Empty(t, c.Stats().Dropped)
+	require.EqualValues(t, 1, c.Stats().Connects)
+}
+
+// A handler that does not return loses the connection; when it does return, all comes again.
+func TestAStalledPersistentSessionHeals(t *testing.T) {
+	broker := bustest.Start(t)
+	c := bus.New(bus.Config{URL: broker.URL(), ClientID: "uplink-n1", Persistent: true})
+	c.SetStall(50 * time.Millisecond)
+	stuck := make(chan struct{})
+	in := inbox{hook: func() { <-stuck }}
+	_, err := c.Subscribe("a", in.take)
+	require.NoError(t, err)
+	require.NoError(t, c.Start(t.Context()))
+	t.Cleanup(c.Stop)
+	eventually(t, "connected", c.Connected)
+	other := start(t, bus.Config{URL: broker.URL()})
+	const extra = 10
+	for i := range bus.MaxQueued + extra {
+		require.NoError(t, other.Publish(within(t), "a", []byte(fmt.Sprint(i))))
+	}
+	eventually(t, "given up", func() bool { return c.Stats().Dropped["a"] > 0 })
+	close(stuck)
+	eventually(t, "every message was handled", func() bool {
+		seen := map[string]bool{}
+		for _, m := range in.all() {
+			seen[m] = true
+		}
+		return len(seen) == bus.MaxQueued+extra
+	})
+}
+
 // A handler may use the client in every way without a deadlock.
 func TestHandlersAndHooksMayUseTheClient(t *testing.T) {
 	broker := bustest.Start(t)

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"bufio"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -152,7 +153,7 @@ func (c Config) open(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return deadlineConn{conn}, nil
+	return &brokerConn{Conn: conn, in: bufio.NewReader(conn)}, nil
 }
 
 // redacted is the URL for logs.
@@ -164,14 +165,21 @@ func (c Config) redacted() string {
 	return u.Redacted()
 }
 
-// deadlineConn gives every Write a deadline: a broker that has stopped reading
-// ends the connection and never blocks a caller for ever.
-type deadlineConn struct{ net.Conn }
+// brokerConn gives every Write a deadline: a broker that has stopped reading
+// ends the connection and never blocks a caller for ever. Its Reads are buffered,
+// since paho reads each packet in three pieces.
+type brokerConn struct {
+	net.Conn
+	in *bufio.Reader
+}
+
+// Read implements net.Conn.
+func (c *brokerConn) Read(b []byte) (int, error) { return c.in.Read(b) }
 
 // Write implements net.Conn.
-func (d deadlineConn) Write(b []byte) (int, error) {
-	if err := d.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+func (c *brokerConn) Write(b []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return 0, err
 	}
-	return d.Conn.Write(b)
+	return c.Conn.Write(b)
 }

@@ -15,35 +15,60 @@ type delivery struct {
 	done    func() // tells that the handler has returned; nil if nobody asks
 }
 
-// queue holds the deliveries of one subscription, oldest first. It never blocks push.
+// queue holds the deliveries of one subscription, oldest first.
 type queue struct {
 	mu    sync.Mutex
 	items []delivery
 	bytes int
 	wake  chan struct{} // holds a token when items may not be empty
+	room  chan struct{} // holds a token when there may be room again
 }
 
-func newQueue() *queue { return &queue{wake: make(chan struct{}, 1)} }
+func newQueue() *queue {
+	return &queue{wake: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+}
 
-// push appends d. When the queue is full it drops the oldest, or, with
-// keep, refuses d. It returns how many were dropped and whether d is in.
-func (q *queue) push(d delivery, keep bool) (dropped int, ok bool) {
+// push appends d, after dropping the oldest until there is room. It returns how many it dropped.
+func (q *queue) push(d delivery) (dropped int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for len(q.items) > 0 && (len(q.items) >= MaxQueued || q.bytes+len(d.payload) > MaxQueuedBytes) {
-		if keep {
-			return 0, false
-		}
+	for q.full(d) {
 		q.drop()
 		dropped++
 	}
+	q.add(d)
+	return dropped
+}
+
+// offer appends d if there is room.
+func (q *queue) offer(d delivery) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.full(d) {
+		return false
+	}
+	q.add(d)
+	return true
+}
+
+// full reports whether d does not fit; mu is held. An empty queue takes anything.
+func (q *queue) full(d delivery) bool {
+	return len(q.items) > 0 && (len(q.items) >= MaxQueued || q.bytes+len(d.payload) > MaxQueuedBytes)
+}
+
+// add appends d; mu is held.
+func (q *queue) add(d delivery) {
 	q.items = append(q.items, d)
 	q.bytes += len(d.payload)
+	token(q.wake)
+}
+
+// token puts a token into a channel of one slot.
+func token(c chan<- struct{}) {
 	select {
-	case q.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
-	return dropped, true
 }
 
 // pop removes and returns the oldest.
@@ -55,6 +80,7 @@ func (q *queue) pop() (delivery, bool) {
 	}
 	d := q.items[0]
 	q.drop()
+	token(q.room)
 	return d, true
 }
 
@@ -73,4 +99,5 @@ func (q *queue) clear() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.items, q.bytes = nil, 0
+	token(q.room)
 }

@@ -129,10 +129,12 @@ func (t *table) each(f func(*subscription)) {
 // The error is ErrFilter for a filter that cannot be, or ErrTooMany. A
 // filter that the broker refuses (its ACL) is logged and tried again at each connect.
 //
-// handle may call Publish, Subscribe and unsubscribe. It may keep payload and
-// must not change it. While it runs, at most MaxQueued messages wait; with a
-// clean session the oldest is then dropped and counted, with a persistent one the
-// connection is given up, and the broker sends them again.
+// With a clean session handle may call Publish and Subscribe. It may keep payload and
+// must not change it. While it runs, at most MaxQueued messages wait. With a
+// clean session the oldest is then dropped and counted. With a persistent one nothing
+// more is read from the broker, confirmations included: such a handler must not
+// call Publish or Subscribe itself. If it stalls so for 15 s the connection is given up, and
+// the broker sends again what was not acknowledged.
 //
 // Two subscriptions that match one message both get it; a broker may then
 // send it twice. A second subscription to a filter brings its retained
