@@ -20,13 +20,12 @@ func checkDesired(id twin.DeviceID, device *twin.Device, values map[string]*twin
 	desired := map[string]*string{}
 	var problems []twin.Problem
 	for _, name := range slices.Sorted(maps.Keys(values)) {
-		value, property := values[name], (*twin.Property)(nil)
+		value := values[name]
 		refuse := func(what, remedy string) {
 			problems = append(problems, twin.Problem{Object: object, Field: "desired." + shorten(name), What: what, Remedy: remedy})
 		}
-		if p, ok := device.Property(name); ok {
-			property = p
-		} else {
+		property, ok := device.Property(name)
+		if !ok {
 			refuse("the device has no such property", "use one of "+strings.Join(writable(device), ", "))
 			continue
 		}

@@ -10,7 +10,7 @@ import (
 )
 
 //go:embed web
-var web embed.FS //nolint:gochecknoglobals // go:embed needs a variable of the package
+var web embed.FS
 
 // contentPolicy lets the page load only its own files, run no inline script or
 // style, talk to its own server only, and be framed by nobody.

@@ -32,7 +32,7 @@ const (
 const StopTimeout = 10 * time.Second
 
 // Version is what --version prints; set by -ldflags "-X …/internal/app.Version=v1.2.3".
-var Version = "devel"
+var Version = "devel" //nolint:gochecknoglobals // the linker sets variables of a package only
 
 // App describes one binary.
 type App struct {

@@ -115,7 +115,7 @@ func (rt *Runtime) servers(c *Common) service.Service {
 
 // Listen opens a TCP listener that holds at most MaxConnections, with TLS if cert is given.
 func Listen(address, cert, key string) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", address, err)
 	}

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"sync"
@@ -22,7 +23,7 @@ type listener struct {
 var _ listeners.Listener = (*listener)(nil)
 
 func listen(address string) (*listener, error) {
-	l, err := net.Listen("tcp", address)
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", address)
 	if err != nil {
 		return nil, err
 	}

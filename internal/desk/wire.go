@@ -93,13 +93,6 @@ type membership struct {
 	Devices   []memberDevice `json:"devices"`
 }
 
-type membershipUpdate struct {
-	EventID   string         `json:"event_id"`
-	Timestamp int64          `json:"timestamp"`
-	Added     []memberDevice `json:"added_devices"`
-	Removed   []memberDevice `json:"removed_devices"`
-}
-
 type memberDevice struct {
 	ID         string `json:"id"`
 	Name       string `json:"name,omitempty"`

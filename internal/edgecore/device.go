@@ -99,7 +99,8 @@ func (d *device) declare(decl *twin.Device) {
 	d.names, d.wrong, d.rover = nil, nil, 0
 	if err := CheckDevice(d.id); err != nil {
 		d.wrong = append(d.wrong, twin.Problem{
-			Object: "Device " + d.id.String(), Field: "metadata.namespace", What: err.Error(), Remedy: "move the device to another namespace"})
+			Object: "Device " + d.id.String(), Field: "metadata.namespace", What: err.Error(), Remedy: "move the device to another namespace",
+		})
 		return
 	}
 	for i := range decl.Properties {
@@ -111,7 +112,8 @@ func (d *device) declare(decl *twin.Device) {
 			d.wrong = append(d.wrong, twin.Problem{
 				Object: "Device " + d.id.String(), Field: fmt.Sprintf("spec.properties[%d].name", i),
 				What:   fmt.Sprintf("%.80q cannot be the name of a twin's property", p.Name),
-				Remedy: fmt.Sprintf("use 1 to %d letters, digits and -_.,:/@#", MaxName)})
+				Remedy: fmt.Sprintf("use 1 to %d letters, digits and -_.,:/@#", MaxName),
+			})
 			continue
 		}
 		next := &property{name: p.Name, typ: TypeOf(p.Type), decl: p.Type, cycle: p.ReportCycle, repeats: firstRepeats}

@@ -127,8 +127,10 @@ func TestWhatIsReceived(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, edgecore.Membership{Devices: []twin.DeviceID{boiler}, Foreign: 1}, got)
 
-		b, err = dttype.MarshalMembershipUpdate(dttype.MembershipUpdate{BaseMessage: base,
-			AddDevices: []dttype.Device{{ID: "plant/boiler", Name: "boiler"}}})
+		b, err = dttype.MarshalMembershipUpdate(dttype.MembershipUpdate{
+			BaseMessage: base,
+			AddDevices:  []dttype.Device{{ID: "plant/boiler", Name: "boiler"}},
+		})
 		require.NoError(t, err)
 		golden(t, "membership-updated.json", b)
 		got, err = edgecore.DecodeMembership(b)

@@ -214,9 +214,9 @@ func TestTheBudgetIsKeptAndShared(t *testing.T) {
 
 // A large node has not the budget to tell all in five minutes; changes still find their share.
 func TestRepeatsLeaveRoomForChanges(t *testing.T) {
-	run(t, edgecore.Config{Rate: 20, Reannounce: time.Minute}, func(t *testing.T, b *bench) {
+	run(t, edgecore.Config{Rate: 5, Reannounce: time.Minute}, func(t *testing.T, b *bench) {
 		var all []*twin.Device
-		for i := range 2000 {
+		for i := range 500 {
 			d := device(twin.DeviceID{Namespace: "plant", Name: fmt.Sprint("d", i)}, time.Second, "a")
 			b.addMember(d.ID, false)
 			all = append(all, d)
@@ -488,7 +488,7 @@ func TestManyPropertiesAreSplit(t *testing.T) {
 		require.NoError(t, err)
 		d := device(boiler, time.Second)
 		var readings []twin.Reading
-		for i := range 1000 {
+		for i := range 300 {
 			name := fmt.Sprintf("s%04d%s", i, strings.Repeat("n", edgecore.MaxName-5))
 			d.Properties = append(d.Properties, twin.Property{Name: name, Type: twin.TypeString, ReportCycle: time.Second, ReportToCloud: true})
 			readings = append(readings, twin.Reading{Property: name, Value: twin.StringValue(strings.Repeat("v", edgecore.MaxValue))})
@@ -501,7 +501,7 @@ func TestManyPropertiesAreSplit(t *testing.T) {
 			require.NotEmpty(t, b.cloudValue(boiler, d.Properties[i].Name), i)
 		}
 		// All change all the time: none is left behind.
-		for i := range 30 {
+		for i := range 10 {
 			for j := range readings {
 				readings[j].Value = twin.StringValue(fmt.Sprint(i, strings.Repeat("v", 500)))
 			}

@@ -255,7 +255,8 @@ func (f *folder) parts() []inventory.Part {
 	var parts []inventory.Part
 	if f.problem != "" {
 		parts = append(parts, inventory.Part{Problems: []twin.Problem{{
-			Object: "folder " + f.dir, What: f.problem, Remedy: "mend it; what was read last holds"}}})
+			Object: "folder " + f.dir, What: f.problem, Remedy: "mend it; what was read last holds",
+		}}})
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.files)) {
 		parts = append(parts, f.files[name].part)

@@ -204,13 +204,12 @@ func (s *Source) listForever(ctx context.Context, resource string, soon <-chan t
 		}
 		tell(update{store: st, items: items, err: err})
 		wait := listEvery*3/4 + rand.N(listEvery/2)
-		switch {
-		case err == nil:
+		if err == nil {
 			if said != "" {
 				s.log.Info("MetaServer answers again", "resource", resource)
 			}
 			said, retry = "", minRetry
-		default:
+		} else {
 			if said != err.Error() {
 				said = err.Error()
 				s.log.Warn("MetaServer cannot be asked; the last devices stay", "resource", resource, "cause", err)

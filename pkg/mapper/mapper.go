@@ -112,7 +112,7 @@ func (m *Mapper) serve(ctx context.Context, ready func()) error {
 	defer func() {
 		stopFollowing()
 		if ended != nil {
-			<-ended
+			_ = <-ended // it was asked to end
 		}
 		unsubscribe()
 		r.shutdown()

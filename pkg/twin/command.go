@@ -70,8 +70,10 @@ func (c *Command) UnmarshalJSON(b []byte) error {
 	case w.TTL < 0 || w.TTL > MaxCommandTTL.Seconds():
 		return fmt.Errorf("command: ttl %g s, want 0 to %g", w.TTL, MaxCommandTTL.Seconds())
 	}
-	*c = Command{ID: w.ID, Property: w.Property, Value: w.Value, Source: w.Source, Priority: w.Priority,
-		TTL: time.Duration(math.Round(w.TTL * float64(time.Second)))}
+	*c = Command{
+		ID: w.ID, Property: w.Property, Value: w.Value, Source: w.Source, Priority: w.Priority,
+		TTL: time.Duration(math.Round(w.TTL * float64(time.Second))),
+	}
 	if w.TTL > 0 {
 		c.TTL = max(c.TTL, 1) // zero would mean: for ever
 	}

@@ -17,14 +17,16 @@ import (
 var boiler = twin.DeviceID{Namespace: "default", Name: "boiler"}
 
 func TestSampleJSON(t *testing.T) {
-	s := twin.Sample{Device: boiler, Epoch: 3, Seq: 17, Time: time.Date(2026, 1, 2, 4, 4, 5, 6000, time.FixedZone("", 3600)),
+	s := twin.Sample{
+		Device: boiler, Epoch: 3, Seq: 17, Time: time.Date(2026, 1, 2, 4, 4, 5, 6000, time.FixedZone("", 3600)),
 		Readings: []twin.Reading{
 			{Property: "temperature", Value: twin.FloatValue(20.5)},
 			{Property: "level", Quality: twin.Bad("timeout")},
 			{Property: "flow", Value: twin.IntValue(9), Quality: twin.Uncertain("range")},
 			{Property: "nan"},
 			{Property: "stale", Value: twin.IntValue(1), Quality: twin.Bad("crc")},
-		}}
+		},
+	}
 	require.Equal(t, `{"device":"default/boiler","epoch":3,"seq":17,"time":"2026-01-02T03:04:05.000006Z",`+
 		`"values":{"temperature":20.5,"flow":9},`+
 		`"quality":{"level":"bad:timeout","flow":"uncertain:range","nan":"bad:null","stale":"bad:crc"}}`, string(s.AppendJSON(nil)))
@@ -95,8 +97,10 @@ func instants() *rapid.Generator[time.Time] {
 
 func TestSampleAndEventSurviveJSON(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s := twin.Sample{Device: boiler, Epoch: rapid.Uint64Min(1).Draw(t, "epoch"), Seq: rapid.Uint64Min(1).Draw(t, "seq"),
-			Time: instants().Draw(t, "time"), Readings: readings().Draw(t, "readings")}
+		s := twin.Sample{
+			Device: boiler, Epoch: rapid.Uint64Min(1).Draw(t, "epoch"), Seq: rapid.Uint64Min(1).Draw(t, "seq"),
+			Time: instants().Draw(t, "time"), Readings: readings().Draw(t, "readings"),
+		}
 		var back twin.Sample
 		require.NoError(t, json.Unmarshal(s.AppendJSON(nil), &back))
 		require.Equal(t, s, back)
@@ -109,9 +113,11 @@ func TestSampleAndEventSurviveJSON(t *testing.T) {
 
 func TestCommandSurvivesJSON(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		c := twin.Command{ID: rapid.StringN(1, 32, 128).Draw(t, "id"), Property: "setpoint", Source: "reactor/" + rapid.StringN(0, 20, 80).Draw(t, "source"),
+		c := twin.Command{
+			ID: rapid.StringN(1, 32, 128).Draw(t, "id"), Property: "setpoint", Source: "reactor/" + rapid.StringN(0, 20, 80).Draw(t, "source"),
 			Value: rapid.OneOf(anyValue(), rapid.Just(twin.Value{})).Draw(t, "value"), Priority: rapid.IntRange(1, twin.LowestPriority).Draw(t, "priority"),
-			TTL: time.Duration(rapid.Int64Range(0, int64(twin.MaxCommandTTL)).Draw(t, "ttl"))}
+			TTL: time.Duration(rapid.Int64Range(0, int64(twin.MaxCommandTTL)).Draw(t, "ttl")),
+		}
 		b, err := json.Marshal(c)
 		require.NoError(t, err)
 		var back twin.Command

@@ -4,29 +4,23 @@
 package bustest
 
 import (
+	"context"
 	"errors"
-	"fmt"
-	"log/slog"
-	"sync"
 	"testing"
 
-	mqtt "github.com/mochi-mqtt/server/v2"
-	"github.com/mochi-mqtt/server/v2/hooks/auth"
 	"github.com/stretchr/testify/require"
+
+	"github.com/twinline/twinline/internal/broker"
+	"github.com/twinline/twinline/internal/service"
 )
 
 // Broker is an MQTT broker in this process. It lets everyone in and keeps
 // nothing over a restart.
-type Broker struct {
-	mu       sync.Mutex
-	address  string
-	server   *mqtt.Server // nil while stopped
-	listener *listener
-}
+type Broker struct{ inner *broker.Broker }
 
 // NewBroker returns a broker that listens on address; "127.0.0.1:0" picks a free port.
 func NewBroker(address string) (*Broker, error) {
-	b := &Broker{address: address}
+	b := &Broker{inner: broker.New(address)}
 	return b, b.Start()
 }
 
@@ -40,45 +34,20 @@ func Start(t testing.TB) *Broker {
 }
 
 // URL is the broker's address for a client, the same over restarts.
-func (b *Broker) URL() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return "tcp://" + b.address
-}
+func (b *Broker) URL() string { return b.inner.URL() }
 
 // Start brings a stopped broker back on the same port, without its sessions,
 // subscriptions and retained messages. A running one is left alone.
 func (b *Broker) Start() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.server != nil {
+	err := b.inner.Start(context.Background())
+	if errors.Is(err, service.ErrRunning) {
 		return nil
 	}
-	server := mqtt.New(&mqtt.Options{Logger: slog.New(slog.DiscardHandler)})
-	if err := server.AddHook(new(auth.AllowHook), nil); err != nil {
-		return fmt.Errorf("start broker: %w", err)
-	}
-	l, err := listen(b.address)
-	if err != nil {
-		return fmt.Errorf("start broker: %w", err)
-	}
-	if err := errors.Join(server.AddListener(l), server.Serve()); err != nil {
-		l.Close(nil)
-		return fmt.Errorf("start broker: %w", err)
-	}
-	b.address, b.server, b.listener = l.Address(), server, l
-	return nil
+	return err
 }
 
 // Stop closes the port and every connection. It may be called twice.
-func (b *Broker) Stop() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.server != nil {
-		_ = b.server.Close()
-		b.server = nil
-	}
-}
+func (b *Broker) Stop() { b.inner.Stop() }
 
 // Restart is Stop and Start.
 func (b *Broker) Restart(t testing.TB) {
@@ -88,10 +57,4 @@ func (b *Broker) Restart(t testing.TB) {
 }
 
 // Cut breaks every connection; the broker goes on, and so do persistent sessions.
-func (b *Broker) Cut() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.server != nil {
-		b.listener.cut()
-	}
-}
+func (b *Broker) Cut() { b.inner.Cut() }
