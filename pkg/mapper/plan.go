@@ -14,9 +14,9 @@ const (
 	maxPhase = 10 * time.Second
 	// maxGrain bounds the grain on which first polls lie, so that polls of many devices
 	// share the wake-ups of the process: those cost more than the polls themselves.
-	maxGrain = 50 * time.Millisecond
+	maxGrain = 100 * time.Millisecond
 	// grains is how many of them the shortest cycle of a device has at least.
-	grains = 20
+	grains = 10
 	// minStateCycle is the shortest cycle at which a state is repeated: twin
 	// messages are few (30 a second for a whole node).
 	minStateCycle = time.Second
@@ -38,8 +38,8 @@ type planned struct {
 	due      time.Time
 }
 
-// newPlan starts at now, put off by a phase that follows from the device's name
-// alone, and from there to the next grain since origin. No cycle is shorter than atLeast.
+// newPlan starts at the next grain since origin, put off by a number of grains
+// that follows from the device's name alone. No cycle is shorter than atLeast.
 func newPlan(d *twin.Device, origin, now time.Time, atLeast time.Duration) *plan {
 	p := &plan{items: make([]planned, len(d.Properties))}
 	shortest := maxPhase
@@ -51,9 +51,9 @@ func newPlan(d *twin.Device, origin, now time.Time, atLeast time.Duration) *plan
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(d.ID.String()))
 	grain := min(shortest/grains, maxGrain)
-	phase := time.Duration(h.Sum64() % uint64(shortest-grain))
-	since := now.Add(phase).Sub(origin)
-	p.base = origin.Add((since + grain - 1) / grain * grain)
+	next := (now.Sub(origin) + grain - 1) / grain
+	slot := time.Duration(h.Sum64() % uint64(shortest/grain))
+	p.base = origin.Add((next + slot) * grain)
 	for i := range p.items {
 		p.items[i].due = p.base
 	}
