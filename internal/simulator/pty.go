@@ -1,10 +1,12 @@
 package simulator
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -51,6 +53,25 @@ func raw(f *os.File) error {
 	t.Lflag &^= unix.ECHO | unix.ECHONL | unix.ICANON | unix.ISIG | unix.IEXTEN
 	t.Cflag = t.Cflag&^(unix.CSIZE|unix.PARENB) | unix.CS8
 	return unix.IoctlSetTermios(int(f.Fd()), unix.TCSETS, t)
+}
+
+// unlockEvery is how long a line stays locked by a client that was killed.
+const unlockEvery = time.Second
+
+// keepUnlocked takes back, until ctx ends, that a client has the line for itself
+// (TIOCEXCL, tty_ioctl(4)). A real port forgets it at its last close; a pseudo terminal
+// does not, so a client that was killed would lock out its successor for good.
+func keepUnlocked(ctx context.Context, far *os.File) {
+	tick := time.NewTicker(unlockEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			_ = unix.IoctlSetInt(int(far.Fd()), unix.TIOCNXCL, 0) // it cannot fail on a terminal
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // newPTY opens a pseudo terminal (pty(7)). The near end does not block a

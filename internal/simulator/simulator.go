@@ -125,6 +125,11 @@ func (l *line) open(ctx context.Context) (serve func(), err error) {
 		return func() {
 			// far stays open here, so that the line lives on while no client has it open.
 			defer func() { _ = os.Remove(l.address); _ = far.Close() }()
+			var unlocking sync.WaitGroup
+			defer unlocking.Wait()
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			unlocking.Go(func() { keepUnlocked(ctx, far) })
 			defer closeWith(ctx, near)()
 			l.serveRTU(ctx, near)
 		}, nil

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/twinline/twinline/internal/service/servicetest"
 	"github.com/twinline/twinline/internal/simulator"
@@ -74,6 +75,22 @@ func TestASerialLineIsAPseudoTerminal(t *testing.T) {
 	require.NoError(t, port.Close())
 	s.Stop()
 	require.NoFileExists(t, path)
+}
+
+func TestAKilledClientLocksNobodyOut(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "rtu0")
+	start(t, simulator.Script{}, boiler("a", "rtu://"+path, 1))
+	port, err := os.OpenFile(path, os.O_RDWR, 0)
+	require.NoError(t, err)
+	require.NoError(t, unix.IoctlSetInt(int(port.Fd()), unix.TIOCEXCL, 0))
+	require.NoError(t, port.Close()) // without TIOCNXCL
+	port, err = os.OpenFile(path, os.O_RDWR, 0)
+	require.NoError(t, err) // root may always
+	defer func() { require.NoError(t, port.Close()) }()
+	require.Eventually(t, func() bool {
+		locked, err := unix.IoctlGetInt(int(port.Fd()), unix.TIOCGEXCL)
+		return err == nil && locked == 0
+	}, 10*time.Second, 50*time.Millisecond)
 }
 
 func TestALineIsNotTakenFromSomethingElse(t *testing.T) {
