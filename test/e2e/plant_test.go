@@ -66,7 +66,8 @@ type plant struct {
 
 	token    string
 	database string
-	api      map[string]string // part: address of its API
+	pids     map[stack.Component]int // as they were at the start
+	api      map[string]string       // part: address of its API
 	metrics  map[string]string
 
 	recorder   *recorder
@@ -86,8 +87,11 @@ func newPlant(t *testing.T) *plant {
 	var id [3]byte
 	_, _ = rand.Read(id[:]) // never fails
 	p := &plant{stack: bringUp(t), dir: t.TempDir(), Namespace: "plant-" + hex.EncodeToString(id[:]),
-		MeterUnits: []int{1, 2}, token: hex.EncodeToString(id[:]) + "-token", api: map[string]string{}, metrics: map[string]string{}}
+		MeterUnits: []int{1, 2}, token: hex.EncodeToString(id[:]) + "-token", api: map[string]string{}, metrics: map[string]string{}, pids: map[stack.Component]int{}}
 	p.Node = p.stack.Node
+	for _, h := range p.stack.Status(t.Context()) {
+		p.pids[h.Component] = h.PID
+	}
 	p.bin = binaries(t)
 	p.sweep(t)
 	p.addresses(t)

@@ -24,6 +24,10 @@ func iptables() []string { return []string{"iptables-nft", "iptables-legacy", "i
 // retransmission only, which Up bounds to about 13 s after its next write by a
 // low tcp_retries2. It writes at least every heartbeat.
 func (s *Stack) CutLink(ctx context.Context) error {
+	// Another stack on this machine may have put its own value back meanwhile.
+	if err := writeSysctls(map[string]string{"net/ipv4/tcp_retries2": retries}); err != nil {
+		return fmt.Errorf("cut link: %w", err)
+	}
 	var errs []error
 	for _, tool := range iptables() {
 		// Written first, so that Down finds what a crash leaves half made.
