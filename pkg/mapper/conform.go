@@ -3,6 +3,7 @@ package mapper
 import (
 	"encoding/base64"
 	"fmt"
+	"slices"
 
 	"github.com/twinline/twinline/pkg/twin"
 )
@@ -13,22 +14,18 @@ import (
 // is bad:driver, and faults says why. Nothing is ever taken by position, so
 // a driver that mixes up the order cannot give one property the value of another.
 func conform(props []*twin.Property, got []twin.Reading) (out []twin.Reading, faults []string) {
-	byName := make(map[string]int, len(got))
-	for i := range got {
-		if _, twice := byName[got[i].Property]; twice {
-			faults = append(faults, fmt.Sprintf("property %s was returned twice", got[i].Property))
-			byName[got[i].Property] = -1
-			continue
-		}
-		byName[got[i].Property] = i
-	}
+	place, faults := places(props, got)
 	out = make([]twin.Reading, len(props))
 	for k, p := range props {
-		i, ok := byName[p.Name]
+		i := k
+		if place != nil {
+			var ok bool
+			if i, ok = place[p.Name]; !ok {
+				faults = append(faults, fmt.Sprintf("property %s was asked for and not returned", p.Name))
+				i = -1
+			}
+		}
 		switch {
-		case !ok:
-			faults = append(faults, fmt.Sprintf("property %s was asked for and not returned", p.Name))
-			out[k] = twin.BadReading(p.Name, "driver")
 		case i < 0:
 			out[k] = twin.BadReading(p.Name, "driver")
 		default:
@@ -39,6 +36,24 @@ func conform(props []*twin.Property, got []twin.Reading) (out []twin.Reading, fa
 		}
 	}
 	return out, faults
+}
+
+// places says where the reading of each name is in got: below zero where there
+// are several. It is nil if got is as it should be, each reading at its property's place.
+func places(props []*twin.Property, got []twin.Reading) (place map[string]int, faults []string) {
+	if slices.EqualFunc(props, got, func(p *twin.Property, r twin.Reading) bool { return p.Name == r.Property }) {
+		return nil, nil
+	}
+	place = make(map[string]int, len(got))
+	for i := range got {
+		if _, twice := place[got[i].Property]; twice {
+			faults = append(faults, fmt.Sprintf("property %s was returned twice", got[i].Property))
+			place[got[i].Property] = -1
+			continue
+		}
+		place[got[i].Property] = i
+	}
+	return place, faults
 }
 
 func conformOne(p *twin.Property, r twin.Reading) (twin.Reading, string) {

@@ -34,13 +34,14 @@ type device struct {
 
 // session is one Conn of a device with its two goroutines.
 type session struct {
-	d       *device
-	conn    Conn
-	props   map[string]*twin.Property
-	refused bool          // nothing can be served
-	reading chan struct{} // capacity 1: held during a Read, so that there is one at a time
-	cancel  context.CancelFunc
-	wg      sync.WaitGroup
+	d        *device
+	conn     Conn
+	props    map[string]*twin.Property
+	refused  bool          // nothing can be served
+	reported bool          // some property goes to the cloud
+	reading  chan struct{} // capacity 1: held during a Read, so that there is one at a time
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup
 }
 
 // newDevice begins a device: its sequence, its board, its sender. No session yet.
@@ -77,6 +78,7 @@ func (d *device) open(ctx context.Context) {
 	s := &session{d: d, conn: conn, refused: refused, props: map[string]*twin.Property{}, reading: make(chan struct{}, 1)}
 	for i := range spec.Properties {
 		s.props[spec.Properties[i].Name] = &spec.Properties[i]
+		s.reported = s.reported || spec.Properties[i].ReportToCloud
 	}
 	d.mu.Lock()
 	d.problems = problems

@@ -35,8 +35,10 @@ func (s *session) found(at time.Time, readings []twin.Reading, err error) {
 }
 
 // toCloud returns the readings of properties that are reported.
-func (s *session) toCloud(readings []twin.Reading) []twin.Reading {
-	out := make([]twin.Reading, 0, len(readings))
+func (s *session) toCloud(readings []twin.Reading) (out []twin.Reading) {
+	if !s.reported {
+		return nil
+	}
 	for i := range readings {
 		if p := s.props[readings[i].Property]; p != nil && p.ReportToCloud {
 			out = append(out, readings[i])
@@ -56,9 +58,13 @@ func (s *session) judge(at time.Time, readings []twin.Reading, err error) {
 	usable := false
 	for i := range readings {
 		d.last[readings[i].Property] = readings[i]
+		usable = usable || !readings[i].Quality.IsBad()
 	}
 	for _, r := range d.last {
-		usable = usable || !r.Quality.IsBad()
+		if usable {
+			break
+		}
+		usable = !r.Quality.IsBad()
 	}
 	d.board.observe(readings)
 	state := twin.Online

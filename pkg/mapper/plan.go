@@ -30,6 +30,7 @@ const (
 type plan struct {
 	base  time.Time
 	items []planned
+	ready []*twin.Property // due's
 }
 
 type planned struct {
@@ -68,15 +69,15 @@ func (p *plan) next() (at time.Time) {
 	return at
 }
 
-// due returns the properties that are due at now.
+// due returns the properties that are due at now, valid until the next call.
 func (p *plan) due(now time.Time) []*twin.Property {
-	var out []*twin.Property
+	p.ready = p.ready[:0]
 	for i := range p.items {
 		if !p.items[i].due.After(now) {
-			out = append(out, p.items[i].property)
+			p.ready = append(p.ready, p.items[i].property)
 		}
 	}
-	return out
+	return p.ready
 }
 
 // advance puts what was due at started to its first cycle not before now,
