@@ -165,7 +165,12 @@ func median(f []figures, of func(figures) float64) float64 {
 	for i := range f {
 		x[i] = of(f[i])
 	}
-	slices.Sort(x)
+	return middle(x)
+}
+
+// middle returns the median.
+func middle(x []float64) float64 {
+	x = slices.Sorted(slices.Values(x))
 	return (x[(len(x)-1)/2] + x[len(x)/2]) / 2
 }
 
