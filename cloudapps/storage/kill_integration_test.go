@@ -84,7 +84,7 @@ func newKillRig(t *testing.T) *killRig {
 	t.Helper()
 	r := &killRig{server: pgtest.Start(t)}
 	var err error
-	r.broker, err = kafka.StartEmbedded(t.TempDir(), 0, 4, kafka.TelemetryTopic, kafka.DeadLetterTopic)
+	r.broker, err = kafka.StartEmbedded(t.TempDir(), "127.0.0.1:0", 4, kafka.TelemetryTopic, kafka.DeadLetterTopic)
 	require.NoError(t, err)
 	t.Cleanup(r.broker.Close)
 	r.config = storage.DefaultConfig()

@@ -1,7 +1,9 @@
 package kafka
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -11,14 +13,14 @@ import (
 // its records in a folder through kill -9 and a restart. It is not for production.
 type Embedded struct{ cluster *kfake.Cluster }
 
-// StartEmbedded starts a broker on 127.0.0.1 that keeps its data in dir; without
-// dir in memory. port 0 takes a free one. topics are created with that many
+// StartEmbedded starts a broker on address, "127.0.0.1:0" for a free port, that
+// keeps its data in dir; without dir in memory. topics are created with that many
 // partitions, where they are missing. The caller closes it.
-func StartEmbedded(dir string, port int, partitions int32, topics ...string) (*Embedded, error) {
-	opts := []kfake.Opt{kfake.NumBrokers(1), kfake.SeedTopics(partitions, topics...), kfake.GroupMinSessionTimeout(time.Second)}
-	if port != 0 {
-		opts = append(opts, kfake.Ports(port))
+func StartEmbedded(dir, address string, partitions int32, topics ...string) (*Embedded, error) {
+	listen := func(network, _ string) (net.Listener, error) {
+		return new(net.ListenConfig).Listen(context.Background(), network, address)
 	}
+	opts := []kfake.Opt{kfake.NumBrokers(1), kfake.ListenFn(listen), kfake.SeedTopics(partitions, topics...), kfake.GroupMinSessionTimeout(time.Second)}
 	if dir != "" {
 		opts = append(opts, kfake.DataDir(dir), kfake.SyncWrites())
 	}

@@ -137,7 +137,7 @@ func TestProducerCreatesItsTopics(t *testing.T) {
 
 func TestReadinessFollowsTheBrokersWithoutTraffic(t *testing.T) {
 	dir := t.TempDir()
-	first, err := kafka.StartEmbedded(dir, 0, 2, topic)
+	first, err := kafka.StartEmbedded(dir, "127.0.0.1:0", 2, topic)
 	require.NoError(t, err)
 	addrs := first.Addrs()
 	p := producer(t, kafka.ProducerConfig{Cluster: kafka.Cluster{Brokers: addrs}, Topics: []kafka.Topic{{Name: topic}}})
@@ -145,7 +145,7 @@ func TestReadinessFollowsTheBrokersWithoutTraffic(t *testing.T) {
 	first.Close()
 	eventually(t, func() bool { return errors.Is(p.Ready(), kafka.ErrAway) }, "not ready")
 	require.ErrorIs(t, p.Produce(t.Context(), topic, records(0, 1)), kafka.ErrAway)
-	again, err := kafka.StartEmbedded(dir, port(t, addrs[0]), 2, topic)
+	again, err := kafka.StartEmbedded(dir, addrs[0], 2, topic)
 	require.NoError(t, err)
 	defer again.Close()
 	eventually(t, func() bool { return p.Ready() == nil }, "ready again")
@@ -160,7 +160,7 @@ func TestProducerKeepsTheServiceContract(t *testing.T) {
 
 func TestEmbeddedKeepsItsRecords(t *testing.T) {
 	dir := t.TempDir()
-	first, err := kafka.StartEmbedded(dir, 0, 2, topic)
+	first, err := kafka.StartEmbedded(dir, "127.0.0.1:0", 2, topic)
 	require.NoError(t, err)
 	cluster := kafka.Cluster{Brokers: first.Addrs()}
 	p := producer(t, kafka.ProducerConfig{Cluster: cluster, Topics: []kafka.Topic{{Name: topic}}})
@@ -169,7 +169,7 @@ func TestEmbeddedKeepsItsRecords(t *testing.T) {
 	p.Stop()
 	first.Close()
 
-	again, err := kafka.StartEmbedded(dir, 0, 2, topic)
+	again, err := kafka.StartEmbedded(dir, "127.0.0.1:0", 2, topic)
 	require.NoError(t, err)
 	defer again.Close()
 	db := newDatabase()

@@ -2,7 +2,6 @@ package demo
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 
@@ -51,7 +50,7 @@ func build(rt *app.Runtime, c *config, out io.Writer) (service.Service, error) {
 	if err := c.putExamples(); err != nil {
 		return nil, err
 	}
-	d := &demo{config: c, rt: rt, cluster: kafka.Cluster{Brokers: []string{fmt.Sprintf("127.0.0.1:%d", c.KafkaPort)}, ClientID: "twinline-demo"}}
+	d := &demo{config: c, rt: rt, cluster: kafka.Cluster{Brokers: []string{c.Kafka}, ClientID: "twinline-demo"}}
 	sim, err := d.simulator()
 	if err != nil {
 		return nil, err
@@ -98,7 +97,7 @@ func (d *demo) simulator() (*simulator.Simulator, error) {
 // kafka is the embedded Kafka with the topics of Twinline.
 func (d *demo) kafka() service.Service {
 	return service.New("kafka", func(ctx context.Context, ready func()) error {
-		broker, err := kafka.StartEmbedded(d.path("kafka"), d.KafkaPort, 3, kafka.TelemetryTopic, kafka.DeadLetterTopic, twinsTopic)
+		broker, err := kafka.StartEmbedded(d.path("kafka"), d.Kafka, 3, kafka.TelemetryTopic, kafka.DeadLetterTopic, twinsTopic)
 		if err != nil {
 			return err
 		}

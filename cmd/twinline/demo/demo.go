@@ -22,18 +22,18 @@ type config struct {
 	Manifests string `key:"manifests" help:"folder of Device, DeviceModel and Simulation manifests; empty: an example is put into the data folder"`
 	Rules     string `key:"rules" help:"folder of Reactions; empty: an example is put into the data folder"`
 	MQTT      string `key:"mqtt" help:"address of the embedded MQTT broker"`
-	KafkaPort int    `key:"kafka-port" help:"port of the embedded Kafka on 127.0.0.1"`
+	Kafka     string `key:"kafka" help:"address of the embedded Kafka"`
 }
 
 func defaultConfig() *config {
-	c := &config{Common: app.DefaultCommon(), Data: "data", MQTT: "127.0.0.1:11883", KafkaPort: 19092}
+	c := &config{Common: app.DefaultCommon(), Data: "data", MQTT: "127.0.0.1:11883", Kafka: "127.0.0.1:19092"}
 	c.Listen, c.Metrics, c.LogLevel = "127.0.0.1:8080", "127.0.0.1:9090", "warn"
 	return c
 }
 
 // Validate says what is wrong.
 func (c *config) Validate() error {
-	for _, a := range []struct{ key, address string }{{"listen", c.Listen}, {"mqtt", c.MQTT}} {
+	for _, a := range []struct{ key, address string }{{"listen", c.Listen}, {"mqtt", c.MQTT}, {"kafka", c.Kafka}} {
 		if _, port, err := net.SplitHostPort(a.address); err != nil || port == "0" {
 			return fmt.Errorf("%s: %q, want host:port", a.key, a.address)
 		}
@@ -105,7 +105,7 @@ func welcome(out io.Writer, c *config, endpoints []string) {
 		fmt.Fprintln(out, "  simulating", e)
 	}
 	fmt.Fprintf(out, "\n  MQTT    mosquitto_sub -p %s -t 'twinline/#' -v\n", portOf(c.MQTT))
-	fmt.Fprintf(out, "  Kafka   kcat -b 127.0.0.1:%d -t iot-telemetry\n", c.KafkaPort)
+	fmt.Fprintf(out, "  Kafka   kcat -b %s -t iot-telemetry\n", c.Kafka)
 	fmt.Fprintf(out, "  SQL     sqlite3 %s 'select * from telemetry limit 10'\n", filepath.Join(data, "storage", "telemetry.db"))
 	fmt.Fprintf(out, "  edit    %s and %s: changes are seen at once\n", c.Manifests, c.Rules)
 	fmt.Fprintf(out, "\nCtrl-C stops it; %s is kept for the next run.\n\n", data)
