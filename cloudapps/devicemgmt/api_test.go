@@ -19,8 +19,10 @@ import (
 
 func TestDeviceMgmtKeepsTheServiceContract(t *testing.T) {
 	model, devices := fixture(t)
-	m := New(Config{}, Deps{Cluster: newFakeCluster(all(model, devices)...), Text: plainText(), Auth: Anonymous{},
-		Publisher: &recorder{}, Log: discard()})
+	m := New(Config{}, Deps{
+		Cluster: newFakeCluster(all(model, devices)...), Text: plainText(), Auth: Anonymous{},
+		Publisher: &recorder{}, Log: discard(),
+	})
 	servicetest.Stress(t, m)
 }
 

@@ -14,8 +14,10 @@ import (
 func checkDesired(id twin.DeviceID, device *twin.Device, values map[string]*twin.Value, text TwinText) (map[string]*string, []twin.Problem) {
 	object := "Device " + id.String()
 	if device == nil {
-		return nil, []twin.Problem{{Object: object, What: "its declaration is wrong, so nothing of it can be set",
-			Remedy: "mend the problems that the device's view lists"}}
+		return nil, []twin.Problem{{
+			Object: object, What: "its declaration is wrong, so nothing of it can be set",
+			Remedy: "mend the problems that the device's view lists",
+		}}
 	}
 	desired := map[string]*string{}
 	var problems []twin.Problem

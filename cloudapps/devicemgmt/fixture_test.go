@@ -78,8 +78,10 @@ func status(id twin.DeviceID, state string, at time.Time, values map[string]stri
 		s.Status.LastOnlineTime = at.UTC().Format(time.RFC3339)
 	}
 	for name, value := range values {
-		s.Status.Twins = append(s.Status.Twins, v1beta1.Twin{PropertyName: name,
-			Reported: v1beta1.TwinProperty{Value: value, Metadata: map[string]string{"timestamp": strconv.FormatInt(at.UnixMilli(), 10)}}})
+		s.Status.Twins = append(s.Status.Twins, v1beta1.Twin{
+			PropertyName: name,
+			Reported:     v1beta1.TwinProperty{Value: value, Metadata: map[string]string{"timestamp": strconv.FormatInt(at.UnixMilli(), 10)}},
+		})
 	}
 	return s
 }

@@ -37,8 +37,10 @@ type entry struct {
 }
 
 func newInventory(text TwinText, p patience) *inventory {
-	return &inventory{text: text, patience: p, now: time.Now, feed: newFeed(),
-		devices: map[twin.DeviceID]*entry{}, models: map[twin.DeviceID]*v1beta1.DeviceModel{}, statuses: map[twin.DeviceID]*v1beta1.DeviceStatus{}}
+	return &inventory{
+		text: text, patience: p, now: time.Now, feed: newFeed(),
+		devices: map[twin.DeviceID]*entry{}, models: map[twin.DeviceID]*v1beta1.DeviceModel{}, statuses: map[twin.DeviceID]*v1beta1.DeviceStatus{},
+	}
 }
 
 func idOf(o metav1.Object) twin.DeviceID {

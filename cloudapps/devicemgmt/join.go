@@ -55,8 +55,10 @@ func (p patience) silence(reportCycle time.Duration) time.Duration {
 // join makes the view of a device as of now, and the next time at which it
 // changes though nothing is heard; zero if never.
 func (f *facts) join(now time.Time, text TwinText, p patience) (*View, time.Time) {
-	v := &View{Namespace: f.object.Namespace, Name: f.object.Name, Node: f.object.Spec.NodeName,
-		Protocol: f.object.Spec.Protocol.ProtocolName, Properties: []PropertyView{}, Problems: problemViews(f.problems)}
+	v := &View{
+		Namespace: f.object.Namespace, Name: f.object.Name, Node: f.object.Spec.NodeName,
+		Protocol: f.object.Spec.Protocol.ProtocolName, Properties: []PropertyView{}, Problems: problemViews(f.problems),
+	}
 	v.ID = twin.DeviceID{Namespace: v.Namespace, Name: v.Name}
 	if ref := f.object.Spec.DeviceModelRef; ref != nil {
 		v.Model = ref.Name
@@ -71,8 +73,10 @@ func (f *facts) join(now time.Time, text TwinText, p patience) (*View, time.Time
 	longest := p.report
 	for i := range device.Properties {
 		property := &device.Properties[i]
-		view := PropertyView{Name: property.Name, Type: property.Type, Unit: property.Unit,
-			Writable: property.Writable, Minimum: property.Minimum, Maximum: property.Maximum}
+		view := PropertyView{
+			Name: property.Name, Type: property.Type, Unit: property.Unit,
+			Writable: property.Writable, Minimum: property.Minimum, Maximum: property.Maximum,
+		}
 		longest = max(longest, p.silence(property.ReportCycle))
 		view.Reported = f.reported(property, now, text, p, &next)
 		view.Desired = f.desired(property)

@@ -181,7 +181,8 @@ func TestAnUpdateIsAnsweredAndReachesTheCloud(t *testing.T) {
 		require.Equal(t, update+"/result", answers[0].topic)
 		now := time.Now().UnixMilli()
 		want, err := json.Marshal(map[string]any{"event_id": "e1", "timestamp": now, "twin": map[string]any{"temperature": map[string]any{
-			"actual": map[string]any{"value": "20.5", "metadata": map[string]any{"timestamp": now}}, "optional": true, "metadata": map[string]any{"type": "float"}}}})
+			"actual": map[string]any{"value": "20.5", "metadata": map[string]any{"timestamp": now}}, "optional": true, "metadata": map[string]any{"type": "float"},
+		}}})
 		require.NoError(t, err)
 		require.JSONEq(t, string(want), string(answers[0].payload), "EdgeCore's clock takes the place of the mapper's")
 		require.Equal(t, update+"/document", answers[1].topic)

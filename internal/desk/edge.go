@@ -163,8 +163,10 @@ func (d *Desk) stateUpdate(id twin.DeviceID, payload []byte) []message {
 	if d.link.Up {
 		d.cloud.stateReported(id, t.state, t.lastOnline)
 	}
-	return []message{{devicePrefix + id.String() + "/state/update/result",
-		mustJSON(stateResult{newEventID(), now.UnixMilli(), stateDevice{t.name, t.state, t.lastOnline}})}}
+	return []message{{
+		devicePrefix + id.String() + "/state/update/result",
+		mustJSON(stateResult{newEventID(), now.UnixMilli(), stateDevice{t.name, t.state, t.lastOnline}}),
+	}}
 }
 
 func (e *edge) membership(node string) []message {

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -370,13 +368,4 @@ func TestConfigurationMistakes(t *testing.T) {
 	require.ErrorContains(t, err, "scram-sha-512")
 	_, err = kafka.NewConsumer(kafka.ConsumerConfig{Topic: topic}, quiet())
 	require.ErrorContains(t, err, "group")
-}
-
-func port(t *testing.T, addr string) int {
-	t.Helper()
-	_, text, err := net.SplitHostPort(addr)
-	require.NoError(t, err)
-	n, err := strconv.Atoi(text)
-	require.NoError(t, err)
-	return n
 }

@@ -115,8 +115,10 @@ type board struct {
 
 // newBoard begins with the Store's record; known is false where there is none.
 func newBoard(device twin.DeviceID, record map[string]string, known bool) *board {
-	return &board{device: device, slots: map[string]*slot{}, blind: !known, record: maps.Clone(record),
-		window: window{results: map[string]twin.Result{}}, states: map[twin.WriteState]uint64{}}
+	return &board{
+		device: device, slots: map[string]*slot{}, blind: !known, record: maps.Clone(record),
+		window: window{results: map[string]twin.Result{}}, states: map[twin.WriteState]uint64{},
+	}
 }
 
 // declare takes the device as it is declared now.

@@ -75,9 +75,11 @@ type snapshot struct {
 }
 
 func newRun(c *Config, epoch uint64) *run {
-	r := &run{cfg: c, backlog: newBacklog(c), results: newResults(), epoch: epoch, began: time.Now(),
+	r := &run{
+		cfg: c, backlog: newBacklog(c), results: newResults(), epoch: epoch, began: time.Now(),
 		devices: map[twin.DeviceID]*device{}, gone: map[twin.DeviceID]twin.Position{},
-		past: past{states: map[twin.WriteState]uint64{}}, pending: make(chan snapshot, 1)}
+		past: past{states: map[twin.WriteState]uint64{}}, pending: make(chan snapshot, 1),
+	}
 	r.guard = guard{driver: c.Driver, panicked: func(what string, cause any, stack []byte) {
 		r.counts.panics.Add(1)
 		if r.once.first(fmt.Sprint("panic", what, cause)) {
@@ -112,7 +114,7 @@ func (m *Mapper) serve(ctx context.Context, ready func()) error {
 	defer func() {
 		stopFollowing()
 		if ended != nil {
-			_ = <-ended // it was asked to end
+			<-ended //nolint:errcheck // it was asked to end
 		}
 		unsubscribe()
 		r.shutdown()

@@ -81,8 +81,10 @@ func newDesktop(t *testing.T) *desktop {
 	return &desktop{
 		t: t, url: "http://" + host + ":8080", data: filepath.Join(dir, "data"),
 		client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second},
-		args: []string{"--data", filepath.Join(dir, "data"), "--manifests", manifests, "--listen", host + ":8080", "--metrics", host + ":9090",
-			"--mqtt", host + ":1883", "--kafka", host + ":9092"},
+		args: []string{
+			"--data", filepath.Join(dir, "data"), "--manifests", manifests, "--listen", host + ":8080", "--metrics", host + ":9090",
+			"--mqtt", host + ":1883", "--kafka", host + ":9092",
+		},
 	}
 }
 
