@@ -149,9 +149,11 @@ func (d *device) status() DeviceStatus {
 	spec := d.spec.Load()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	out := DeviceStatus{ID: d.id, Model: spec.Model, State: d.state, LastPoll: d.polled, Error: d.failure,
+	out := DeviceStatus{
+		ID: d.id, Model: spec.Model, State: d.state, LastPoll: d.polled, Error: d.failure,
 		Epoch: s.pos.Epoch, Seq: s.pos.Seq, Unconfirmed: s.waiting, Dropped: s.dropped,
-		Writes: d.board.writes(spec), Problems: append(slices.Clone(d.problems), d.board.problems()...)}
+		Writes: d.board.writes(spec), Problems: append(slices.Clone(d.problems), d.board.problems()...),
+	}
 	for i := range spec.Properties {
 		if r, ok := d.last[spec.Properties[i].Name]; ok {
 			if r.Quality == "" {
@@ -209,8 +211,10 @@ func (b *board) problems() []twin.Problem {
 		if !s.property.Writable {
 			remedy = "remove the desired value, or declare the property ReadWrite in the DeviceModel if the device can be written"
 		}
-		out = append(out, twin.Problem{Object: objectOf(b.device), Field: fmt.Sprintf("spec.properties[%s].desired.value", name),
-			What: fmt.Sprintf("%.80q is refused: %s", w.text, w.reason), Remedy: remedy})
+		out = append(out, twin.Problem{
+			Object: objectOf(b.device), Field: fmt.Sprintf("spec.properties[%s].desired.value", name),
+			What: fmt.Sprintf("%.80q is refused: %s", w.text, w.reason), Remedy: remedy,
+		})
 	}
 	return out
 }
@@ -234,8 +238,10 @@ func (b *board) writes(spec *twin.Device) []WriteStatus {
 			continue
 		}
 		for _, w := range s.wishes {
-			out = append(out, WriteStatus{Property: s.property.Name, Source: w.source, Priority: w.priority, Value: w.value,
-				Holds: w.order == s.holds, State: w.state, Reason: w.reason, Since: stamp(w.since), Expires: w.expires})
+			out = append(out, WriteStatus{
+				Property: s.property.Name, Source: w.source, Priority: w.priority, Value: w.value,
+				Holds: w.order == s.holds, State: w.state, Reason: w.reason, Since: stamp(w.since), Expires: w.expires,
+			})
 		}
 	}
 	return out

@@ -56,8 +56,10 @@ func (o Options) Run(ctx context.Context, args []string, stdout, stderr io.Write
 	if o.Example == "" {
 		o.Example = fmt.Sprintf("  %[1]s --node edge-1 --state /var/lib/%[1]s\n  %[1]s --manifests ./devices --bus tcp://127.0.0.1:1883", o.Name)
 	}
-	cmd := app.App{Name: o.Name, Summary: o.Summary, Example: o.Example, Config: &c,
-		Build: func(rt *app.Runtime) (service.Service, error) { return o.build(rt, c) }}.Command()
+	cmd := app.App{
+		Name: o.Name, Summary: o.Summary, Example: o.Example, Config: &c,
+		Build: func(rt *app.Runtime) (service.Service, error) { return o.build(rt, c) },
+	}.Command()
 	if o.Version != "" {
 		cmd.Version = o.Version
 	}

@@ -91,8 +91,10 @@ func (c *folder) Close() error { return nil }
 
 // A complete mapper: with Main for Run, this file is all of its program.
 func Example() {
-	options := mapperapp.Options{Name: "file-mapper", Version: "v1.0.0", Summary: "Serve files as devices",
-		New: func(mapperapp.Runtime) (mapper.Driver, error) { return files{}, nil }}
+	options := mapperapp.Options{
+		Name: "file-mapper", Version: "v1.0.0", Summary: "Serve files as devices",
+		New: func(mapperapp.Runtime) (mapper.Driver, error) { return files{}, nil },
+	}
 	options.Run(context.Background(), []string{"--version"}, os.Stdout, os.Stderr)
 	// Output: file-mapper version v1.0.0
 }

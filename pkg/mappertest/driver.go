@@ -143,8 +143,10 @@ func (d *Driver) open(device twin.Device) (mapper.Conn, []twin.Problem) {
 			c.keys[p.Name] = true
 			continue
 		}
-		problems = append(problems, twin.Problem{Object: "Device " + device.ID.String(), Field: fmt.Sprintf("spec.properties[%d].visitors.configData.key", i),
-			What: "property " + p.Name + " has no key", Remedy: "give it a key, any text"})
+		problems = append(problems, twin.Problem{
+			Object: "Device " + device.ID.String(), Field: fmt.Sprintf("spec.properties[%d].visitors.configData.key", i),
+			What: "property " + p.Name + " has no key", Remedy: "give it a key, any text",
+		})
 	}
 	if len(c.keys) == 0 {
 		return nil, problems

@@ -24,8 +24,10 @@ func TestMemoryDriver(t *testing.T) {
 	d := &mappertest.Driver{}
 	var names atomic.Int64
 	device := func(*testing.T) twin.Device {
-		dev := twin.Device{ID: twin.DeviceID{Namespace: "default", Name: fmt.Sprint("d", names.Add(1))}, Protocol: mappertest.Protocol,
-			Properties: []twin.Property{key("count", twin.TypeInt, false), key("level", twin.TypeDouble, true), key("on", twin.TypeBoolean, true), key("label", twin.TypeString, true)}}
+		dev := twin.Device{
+			ID: twin.DeviceID{Namespace: "default", Name: fmt.Sprint("d", names.Add(1))}, Protocol: mappertest.Protocol,
+			Properties: []twin.Property{key("count", twin.TypeInt, false), key("level", twin.TypeDouble, true), key("on", twin.TypeBoolean, true), key("label", twin.TypeString, true)},
+		}
 		for _, p := range dev.Properties {
 			v, _ := mappertest.Values(p)
 			d.Set(dev.ID, p.Name, v)
@@ -76,8 +78,14 @@ func TestMatches(t *testing.T) {
 		filter, topic string
 		want          bool
 	}{
-		{"a/b", "a/b", true}, {"a/+", "a/b", true}, {"+/+", "a/b", true}, {"#", "a/b", true}, {"a/#", "a/b/c", true},
-		{"a/+", "a/b/c", false}, {"a/+/c", "a/b", false}, {"a", "b", false},
+		{"a/b", "a/b", true},
+		{"a/+", "a/b", true},
+		{"+/+", "a/b", true},
+		{"#", "a/b", true},
+		{"a/#", "a/b/c", true},
+		{"a/+", "a/b/c", false},
+		{"a/+/c", "a/b", false},
+		{"a", "b", false},
 	} {
 		require.Equal(t, c.want, mappertest.Matches(c.filter, c.topic), "%s %s", c.filter, c.topic)
 	}
