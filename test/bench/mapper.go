@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -17,8 +18,11 @@ import (
 // values is how many float32 values each device has; each is read once a second.
 const values = 50
 
-// warmUp passes before a measurement: connections are made, buffers have grown.
-const warmUp = 8 * time.Second
+// A measurement begins when all values arrive, and a while after: buffers have grown.
+const (
+	warmUp     = 5 * time.Second
+	mostWarmUp = 2 * time.Minute
+)
 
 // figures are what one measurement found.
 type figures struct {
@@ -29,7 +33,8 @@ type figures struct {
 
 // benchMapper reads the same simulated devices with the Modbus mapper and with
 // Telegraf's inputs.modbus, in turn. Both publish JSON to the same Mosquitto with QoS 1.
-// Twins are off: Telegraf has none.
+// No property is reported as a twin, since Telegraf has none; the mapper still
+// tells the states of the devices.
 func benchMapper(ctx context.Context, o options) error {
 	peer, err := telegraf(ctx, o)
 	if err != nil {
@@ -76,6 +81,9 @@ func compareMappers(ctx context.Context, o options, bin, peer string, devices in
 	if err := pause(ctx, 2*time.Second); err != nil {
 		return err
 	}
+	if err := errors.Join(broker.alive(), sim.alive()); err != nil {
+		return err
+	}
 	sides := []struct {
 		name, topic string
 		args        []string
@@ -87,7 +95,7 @@ func compareMappers(ctx context.Context, o options, bin, peer string, devices in
 	}
 	for range o.rounds {
 		for i := range sides {
-			f, err := measure(ctx, o, dir, sides[i].name, sides[i].args, sides[i].topic)
+			f, err := measure(ctx, o, dir, devices, sides[i].name, sides[i].args, sides[i].topic)
 			if err != nil {
 				return err
 			}
@@ -99,20 +107,20 @@ func compareMappers(ctx context.Context, o options, bin, peer string, devices in
 }
 
 // measure runs one side and watches it for a window.
-func measure(ctx context.Context, o options, dir, name string, args []string, topic string) (f figures, err error) {
+func measure(ctx context.Context, o options, dir string, devices int, name string, args []string, topic string) (f figures, err error) {
 	p, err := launch(ctx, dir, name, args...)
 	if err != nil {
 		return f, err
 	}
 	defer p.stop()
-	if err := pause(ctx, warmUp); err != nil {
-		return f, err
-	}
 	count, unsubscribe, err := subscribe(topic)
 	if err != nil {
 		return f, err
 	}
 	defer unsubscribe()
+	if err := settle(ctx, count, devices*values); err != nil {
+		return f, fmt.Errorf("%s: %w", filepath.Base(name), err)
+	}
 	before, err := p.cpu()
 	if err != nil {
 		return f, fmt.Errorf("%s has ended: %w", filepath.Base(name), err)
@@ -122,7 +130,7 @@ func measure(ctx context.Context, o options, dir, name string, args []string, to
 	if err := pause(ctx, o.window); err != nil {
 		return f, err
 	}
-	arrived := float64(count.Load() * values)
+	arrived := float64(count.Load())
 	after, err := p.cpu()
 	if err != nil {
 		return f, fmt.Errorf("%s has ended: %w", filepath.Base(name), err)
@@ -135,14 +143,37 @@ func measure(ctx context.Context, o options, dir, name string, args []string, to
 	return f, err
 }
 
-// subscribe counts messages on a topic; each carries all values of a device.
+// settle waits until nearly all values arrive each second, and then for warmUp.
+func settle(ctx context.Context, count *atomic.Int64, each int) error {
+	for range int(mostWarmUp / (2 * time.Second)) {
+		count.Store(0)
+		if err := pause(ctx, 2*time.Second); err != nil {
+			return err
+		}
+		if count.Load() >= int64(2*each*9/10) {
+			return pause(ctx, warmUp)
+		}
+	}
+	return fmt.Errorf("only %d values arrived in 2 s, want %d", count.Load(), 2*each)
+}
+
+// subscribe counts the values in the messages on a topic.
 func subscribe(topic string) (*atomic.Int64, func(), error) {
 	count := new(atomic.Int64)
 	client := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + brokerAddress).SetClientID("bench"))
 	if t := client.Connect(); t.Wait() && t.Error() != nil {
 		return nil, nil, fmt.Errorf("connect to the broker: %w", t.Error())
 	}
-	if t := client.Subscribe(topic, 0, func(mqtt.Client, mqtt.Message) { count.Add(1) }); t.Wait() && t.Error() != nil {
+	counter := func(_ mqtt.Client, m mqtt.Message) {
+		var found struct {
+			Values map[string]float64 // the mapper's
+			Fields map[string]float64 // Telegraf's
+		}
+		if json.Unmarshal(m.Payload(), &found) == nil {
+			count.Add(int64(len(found.Values) + len(found.Fields)))
+		}
+	}
+	if t := client.Subscribe(topic, 0, counter); t.Wait() && t.Error() != nil {
 		return nil, nil, fmt.Errorf("subscribe to %s: %w", topic, t.Error())
 	}
 	return count, func() { client.Disconnect(100) }, nil
@@ -185,6 +216,11 @@ func mosquitto() string {
 const (
 	brokerAddress = "127.0.0.1:21883"
 	firstPort     = 15020
+	devicesInFile = 100 // a file of manifests has 4 MiB at most
+	// brokerConfig keeps limits of the broker out of the comparison.
+	brokerConfig = "listener 21883 127.0.0.1\nallow_anonymous true\nmax_inflight_messages 0\nmax_queued_messages 100000\n"
+	peerConfig   = "[agent]\n  interval = \"1s\"\n  flush_interval = \"1s\"\n  metric_buffer_limit = 100000\n  omit_hostname = true\n\n" +
+		"[[outputs.mqtt]]\n  servers = [\"tcp://" + brokerAddress + "\"]\n  topic = \"telegraf/{{ .Tag \\\"name\\\" }}\"\n  qos = 1\n  data_format = \"json\"\n"
 )
 
 // writeInputs writes the configuration of the broker, the mapper, the simulator and the peer.
@@ -192,22 +228,26 @@ func writeInputs(dir, manifests string, devices int) error {
 	if err := os.MkdirAll(manifests, 0o755); err != nil {
 		return err
 	}
-	var objects, peer strings.Builder
-	objects.WriteString("apiVersion: devices.kubeedge.io/v1beta1\nkind: DeviceModel\nmetadata: {name: bench, namespace: default}\nspec:\n  protocol: modbus\n  properties:\n")
+	model := "apiVersion: devices.kubeedge.io/v1beta1\nkind: DeviceModel\nmetadata: {name: bench, namespace: default}\nspec:\n  protocol: modbus\n  properties:\n"
 	for v := range values {
-		fmt.Fprintf(&objects, "  - {name: v%d, type: FLOAT, accessMode: ReadOnly}\n", v)
+		model += fmt.Sprintf("  - {name: v%d, type: FLOAT, accessMode: ReadOnly}\n", v)
 	}
-	peer.WriteString("[agent]\n  interval = \"1s\"\n  flush_interval = \"1s\"\n  metric_buffer_limit = 100000\n  omit_hostname = true\n\n" +
-		"[[outputs.mqtt]]\n  servers = [\"tcp://" + brokerAddress + "\"]\n  topic = \"telegraf/{{ .Tag \\\"name\\\" }}\"\n  qos = 1\n  data_format = \"json\"\n")
-	for d := range devices {
-		writeDevice(&objects, d)
-		writePeerInput(&peer, d)
+	files := map[string]string{
+		filepath.Join(manifests, "model.yaml"): model,
+		filepath.Join(dir, "mosquitto.conf"):   brokerConfig,
 	}
-	for name, text := range map[string]string{
-		filepath.Join(manifests, "devices.yaml"): objects.String(),
-		filepath.Join(dir, "telegraf.conf"):      peer.String(),
-		filepath.Join(dir, "mosquitto.conf"):     "listener 21883 127.0.0.1\nallow_anonymous true\nmax_queued_messages 100000\n",
-	} {
+	var peer strings.Builder
+	peer.WriteString(peerConfig)
+	for first := 0; first < devices; first += devicesInFile {
+		var objects strings.Builder
+		for d := first; d < min(devices, first+devicesInFile); d++ {
+			writeDevice(&objects, d)
+			writePeerInput(&peer, d)
+		}
+		files[filepath.Join(manifests, fmt.Sprintf("devices-%d.yaml", first))] = objects.String()
+	}
+	files[filepath.Join(dir, "telegraf.conf")] = peer.String()
+	for name, text := range files {
 		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
 			return err
 		}

@@ -35,6 +35,16 @@ func launch(ctx context.Context, dir, name string, args ...string) (*process, er
 	return &process{cmd: cmd, log: log}, nil
 }
 
+// alive returns an error with the end of the log if the program has ended.
+func (p *process) alive() error {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err == nil && !strings.Contains(string(status), ") Z ") {
+		return nil
+	}
+	text, _ := os.ReadFile(p.log.Name())
+	return fmt.Errorf("%s has ended: %s", filepath.Base(p.cmd.Path), text[max(0, len(text)-500):])
+}
+
 // stop ends the program and waits for it.
 func (p *process) stop() {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
