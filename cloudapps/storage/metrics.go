@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -55,26 +54,4 @@ func (m *metrics) stored(out history.Outcome, took time.Duration) {
 	m.filled.Add(float64(out.Filled))
 	m.batches.Inc()
 	m.commit.Observe(took.Seconds())
-}
-
-// maxSubjects bounds the subjects that are remembered as logged.
-const maxSubjects = 1000
-
-// subjects tells whether a subject is seen for the first time, for logs.
-type subjects struct {
-	mu   sync.Mutex
-	seen map[string]struct{}
-}
-
-func newSubjects() *subjects { return &subjects{seen: map[string]struct{}{}} }
-
-// first reports true once per subject; when there are maxSubjects it is silent on new ones.
-func (s *subjects) first(subject string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, ok := s.seen[subject]; ok || len(s.seen) >= maxSubjects {
-		return false
-	}
-	s.seen[subject] = struct{}{}
-	return true
 }

@@ -126,7 +126,7 @@ func (s sink) sortOut(pieces []piece, errs [][]error) []letter {
 				continue
 			}
 			record := p.entries[j].record
-			if s.unreadable.first(string(record.Key)) {
+			if s.unreadable.First(string(record.Key)) {
 				s.log.Warn("an event cannot be read and goes to the dead letters; logged once per key",
 					"partition", p.partition, "offset", record.Offset, "error", err)
 			}
@@ -176,7 +176,7 @@ func (s sink) commitWithout(ctx context.Context, pieces []piece, refused error) 
 			continue
 		}
 		e := &p.entries[0]
-		if s.unreadable.first(e.event.DeviceID) {
+		if s.unreadable.First(e.event.DeviceID) {
 			s.log.Warn("the database refuses an event, which goes to the dead letters; logged once per device",
 				"device", e.event.DeviceID, "partition", p.partition, "offset", e.record.Offset, "error", refused)
 		}

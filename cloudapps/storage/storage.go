@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/twinline/twinline/internal/app"
 	"github.com/twinline/twinline/internal/history"
 	"github.com/twinline/twinline/internal/kafka"
 	"github.com/twinline/twinline/internal/service"
@@ -64,7 +65,7 @@ type Storage struct {
 	deps               Deps
 	log                *slog.Logger
 	metrics            *metrics
-	unreadable         *subjects
+	unreadable         app.Subjects
 
 	mu     sync.Mutex
 	faults map[string]error // what is away now, by what was tried
@@ -76,8 +77,7 @@ func New(cfg Config, deps Deps) *Storage {
 	s := &Storage{
 		topic: cfg.Topic, letterTopic: cfg.DeadLetter,
 		deps: deps, log: deps.Log, metrics: newMetrics(deps.Registry),
-		unreadable: newSubjects(),
-		faults:     map[string]error{},
+		faults: map[string]error{},
 	}
 	s.Runner = service.New("storage", s.run)
 	return s

@@ -91,7 +91,7 @@ func (t *Telemetry) judge(r *http.Request, answer *EventsAnswer, away bool) int 
 			reason = "kafka"
 		}
 		t.metrics.refused.WithLabelValues(reason).Inc()
-		if t.logged.first(hostOf(r) + " event " + reason) {
+		if t.logged.First(hostOf(r) + " event " + reason) {
 			t.deps.Log.Warn("an event is refused; logged once per source and reason", "source", hostOf(r), "reason", reason, "error", p.Reason)
 		}
 	}

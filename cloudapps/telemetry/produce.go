@@ -127,7 +127,7 @@ func (t *Telemetry) produceAll(ctx context.Context, events []twin.Event, source 
 		stubs = append(stubs, stub(&events[i]))
 	}
 	t.metrics.refused.WithLabelValues("too-large").Add(float64(len(stubs)))
-	if t.logged.first(stubs[0].DeviceID + " too-large") {
+	if t.logged.First(stubs[0].DeviceID + " too-large") {
 		t.deps.Log.Warn("an event is too large for Kafka, its values are lost; logged once per device", "device", stubs[0].DeviceID, "seq", stubs[0].Seq)
 	}
 	for i, err := range t.produce(ctx, stubs, source) {

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -66,7 +65,7 @@ type Telemetry struct {
 	codec   *forward.Codec
 	slots   chan struct{}
 	metrics *metrics
-	logged  *subjects
+	logged  app.Subjects
 }
 
 // New returns the service and adds its routes and its readiness to api. The
@@ -77,7 +76,6 @@ func New(cfg Config, deps Deps, api *app.API) (*Telemetry, error) {
 		codec:   forward.NewCodec(cfg.Concurrent),
 		slots:   make(chan struct{}, cfg.Concurrent),
 		metrics: newMetrics(deps.Registry),
-		logged:  &subjects{seen: map[string]struct{}{}},
 	}
 	if t.auth == nil {
 		if err := t.authenticator(); err != nil {
@@ -172,7 +170,7 @@ func (t *Telemetry) allow(ctx context.Context, token string) *refusal {
 func (t *Telemetry) refuse(r *http.Request, refused *refusal) {
 	t.metrics.refused.WithLabelValues(refused.reason).Inc()
 	host := hostOf(r)
-	if t.logged.first(host + " " + refused.reason) {
+	if t.logged.First(host + " " + refused.reason) {
 		t.deps.Log.Warn("a request is refused; logged once per source and reason", "source", host, "path", r.URL.Path,
 			"reason", refused.reason, "error", refused.err)
 	}
@@ -185,24 +183,4 @@ func hostOf(r *http.Request) string {
 		return r.RemoteAddr
 	}
 	return host
-}
-
-// maxSubjects bounds the subjects that are remembered as logged.
-const maxSubjects = 1000
-
-// subjects tells whether a subject is seen for the first time, for logs.
-type subjects struct {
-	mu   sync.Mutex
-	seen map[string]struct{}
-}
-
-// first reports true once per subject; when there are maxSubjects it is silent on new ones.
-func (s *subjects) first(subject string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, ok := s.seen[subject]; ok || len(s.seen) >= maxSubjects {
-		return false
-	}
-	s.seen[subject] = struct{}{}
-	return true
 }

@@ -31,16 +31,6 @@ func TestRejectedSamplesAreBounded(t *testing.T) {
 	}
 }
 
-func TestSubjectsAreBounded(t *testing.T) {
-	s := newSubjects()
-	for i := range maxSubjects {
-		require.True(t, s.first(fmt.Sprint(i)))
-		require.False(t, s.first(fmt.Sprint(i)))
-	}
-	require.False(t, s.first("one more"))
-	require.Len(t, s.seen, maxSubjects)
-}
-
 func TestAcknowledgementsAreBounded(t *testing.T) {
 	a := newAcks()
 	positions := map[twin.DeviceID]twin.Position{}

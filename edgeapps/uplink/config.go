@@ -44,8 +44,6 @@ const (
 	gapLimit    = 5 * time.Minute // after so long it is taken as final in any case
 	maxAhead    = 16              // runs of samples of one device beyond a hole that are remembered; the highest are forgotten first
 
-	maxSubjects = 4096 // topics whose first malformed message is logged
-
 	rejectEvery      = time.Minute // between two records that are given up, after the first maxRejects: a cloud that refuses everything must not empty the spool
 	maxRejects       = 32
 	maxRejectedBytes = 16 << 20 // files in rejected/ together; the oldest go first

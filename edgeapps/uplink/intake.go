@@ -111,22 +111,3 @@ func signal(c chan struct{}) {
 	default:
 	}
 }
-
-// subjects remembers what was logged, up to maxSubjects.
-type subjects struct {
-	mu   sync.Mutex
-	seen map[string]struct{}
-}
-
-func newSubjects() *subjects { return &subjects{seen: map[string]struct{}{}} }
-
-// first reports whether subject is new. Beyond the bound none is.
-func (s *subjects) first(subject string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, ok := s.seen[subject]; ok || len(s.seen) >= maxSubjects {
-		return false
-	}
-	s.seen[subject] = struct{}{}
-	return true
-}

@@ -16,7 +16,7 @@ func (s *session) receive(ctx context.Context, topic string, payload []byte) {
 	it, err := parse(topic, payload)
 	if err != nil {
 		s.counts.refused.Add(1)
-		if s.refused.first(topic) {
+		if s.refused.First(topic) {
 			s.log.Warn("message refused; further ones on this topic are counted only", "topic", topic, "error", err)
 		}
 		return
@@ -104,7 +104,7 @@ func (s *session) sift(items []item) (kept, doubles []item) {
 			doubles = append(doubles, it)
 		case excess:
 			s.counts.refused.Add(1)
-			if s.refused.first("more devices") {
+			if s.refused.First("more devices") {
 				s.log.Warn("more devices than the bound; their samples are refused", "bound", s.cfg.MaxDevices, "device", it.id)
 			}
 		}
@@ -114,7 +114,7 @@ func (s *session) sift(items []item) (kept, doubles []item) {
 
 func (s *session) noteStale(it item) {
 	s.counts.stale.Add(1)
-	if s.refused.first("epoch of " + it.id.String()) {
+	if s.refused.First("epoch of " + it.id.String()) {
 		s.log.Warn("a sample of an earlier epoch is not stored; has its mapper lost its --state?",
 			"device", it.id, "epoch", it.pos.Epoch, "seq", it.pos.Seq)
 	}

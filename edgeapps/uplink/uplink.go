@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/twinline/twinline/internal/app"
 	"github.com/twinline/twinline/internal/forward"
 	"github.com/twinline/twinline/internal/service"
 	"github.com/twinline/twinline/internal/spool"
@@ -89,7 +90,7 @@ type Uplink struct {
 	counts  counts
 	link    *link
 	acks    *acks
-	refused *subjects
+	refused app.Subjects
 
 	mu      sync.Mutex
 	current *session // nil while the service does not run
@@ -116,7 +117,7 @@ func New(cfg Config, deps Deps) (*Uplink, error) {
 	}
 	u := &Uplink{
 		cfg: cfg, deps: deps, log: deps.Log,
-		codec: forward.NewCodec(1), link: newLink(cfg), acks: newAcks(), refused: newSubjects(),
+		codec: forward.NewCodec(1), link: newLink(cfg), acks: newAcks(),
 	}
 	if u.log == nil {
 		u.log = slog.New(slog.DiscardHandler)
