@@ -11,4 +11,4 @@ if ! go run ./cmd/stack status > /dev/null 2>&1; then
   go run ./cmd/stack up
 fi
 [ $started = 1 ] || echo "using the stack that runs already"
-go test -count=1 -timeout 30m -json -v ./... | go run ../report -title e2e
+go test -count=1 -timeout 30m -json -v ./... | go -C ../.. run ./test/report -title e2e

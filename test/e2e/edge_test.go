@@ -110,7 +110,7 @@ func (p *plant) pods(ctx context.Context, selector string) ([]pod, error) {
 func (p *plant) podReady(t *testing.T, part, but string) pod {
 	t.Helper()
 	var ready pod
-	eventually(t, 90*time.Second, "pod "+part+" is ready", func() error {
+	eventually(t, 150*time.Second, "pod "+part+" is ready", func() error {
 		pods, err := p.pods(t.Context(), "app="+part)
 		if err != nil {
 			return err
@@ -131,7 +131,7 @@ func (p *plant) podReady(t *testing.T, part, but string) pod {
 // removeEdge deletes the edge parts and waits until their pods are gone.
 func (p *plant) removeEdge(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	if _, err := p.stack.Kubectl(ctx, nil, "-n", edgeNamespace, "delete", "daemonset,configmap,secret",
 		"-l", ofTwinline, "--wait=true", "--timeout=60s"); err != nil {

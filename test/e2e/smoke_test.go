@@ -95,6 +95,7 @@ func eventually(t *testing.T, within time.Duration, what string, f func() error)
 }
 
 // apply applies manifests and deletes their objects at the end of the test.
+// EdgeCore asks the cloud to delete a pod, and asks again after a minute when there was no answer.
 func apply(t *testing.T, s *stack.Stack, manifests string) {
 	t.Helper()
 	if err := s.Apply(t.Context(), manifests); err != nil {
@@ -102,7 +103,7 @@ func apply(t *testing.T, s *stack.Stack, manifests string) {
 	}
 	t.Cleanup(func() {
 		_, err := s.Kubectl(context.Background(), []byte(manifests),
-			"delete", "--ignore-not-found", "--wait=true", "--timeout=60s", "-f", "-")
+			"delete", "--ignore-not-found", "--wait=true", "--timeout=100s", "-f", "-")
 		if err != nil {
 			t.Error(err)
 		}
