@@ -199,11 +199,18 @@ func cycleOf(rep *report, field string, ms int64, def time.Duration) (time.Durat
 
 // merge returns base with the keys of over in place of its own; a null takes a key away.
 func merge(base, over *v1beta1.CustomizedValue) map[string]any {
-	merged := map[string]any{}
+	var merged map[string]any
 	for _, v := range []*v1beta1.CustomizedValue{base, over} {
-		if v != nil {
-			maps.Copy(merged, exactMap(v.Data)) // a copy: devices do not share their model's maps
+		switch {
+		case v == nil:
+		case len(merged) == 0:
+			merged = exactMap(v.Data) // a copy: devices do not share their model's maps
+		default:
+			maps.Copy(merged, exactMap(v.Data))
 		}
+	}
+	if merged == nil {
+		merged = map[string]any{}
 	}
 	maps.DeleteFunc(merged, func(_ string, v any) bool { return v == nil })
 	return merged

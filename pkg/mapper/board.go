@@ -53,12 +53,12 @@ func (w *wish) cloud() bool { return w.priority == cloudPriority }
 
 // slot is one property on the board.
 type slot struct {
-	property twin.Property
-	wishes   []*wish    // live, in order of arrival
-	now      twin.Value // the last reading; zero: none, or bad
-	holds    uint64     // order of the wish that holds; zero: none
-	have     uint64     // order of the wish the device has; zero: not known
-	had      uint64     // have before the write under way
+	property *twin.Property // of the declaration, shared
+	wishes   []*wish        // live, in order of arrival
+	now      twin.Value     // the last reading; zero: none, or bad
+	holds    uint64         // order of the wish that holds; zero: none
+	have     uint64         // order of the wish the device has; zero: not known
+	had      uint64         // have before the write under way
 	tries    int
 	unseen   int
 	next     time.Time // not before
@@ -135,13 +135,13 @@ func (b *board) declare(d *twin.Device, now time.Time) {
 		delete(b.slots, name)
 	}
 	for i := range d.Properties {
-		p := d.Properties[i]
+		p := &d.Properties[i]
 		s, ok := b.slots[p.Name]
 		if !ok {
 			s = &slot{}
 			b.slots[p.Name] = s
 		}
-		changed := ok && !sameProperty(s.property, p)
+		changed := ok && !sameProperty(*s.property, *p)
 		s.property = p
 		if changed {
 			b.redeclare(s, now)
