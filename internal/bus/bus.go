@@ -369,8 +369,7 @@ func (c *Client) hold(n *conn, s *subscription, d delivery) {
 			return
 		case <-n.lost:
 			return
-		case <-timer.C:
-			c.metrics.dropped(s.filter, 1)
+		case <-timer.C: // not lost: it is not acknowledged
 			n.fail(fmt.Errorf("the handler of %.80q has not returned for %s: the broker is to send again", s.filter, c.stall))
 			return
 		}

@@ -271,6 +271,8 @@ func TestPersistentSessionLosesNothingOverARestart(t *testing.T) {
 	for i := range 10 {
 		require.NoError(t, other.Publish(within(t), "a", []byte(fmt.Sprint(10+i))))
 	}
+	// This broker confirms a message before it has handed it on, but one after another.
+	require.NoError(t, other.Publish(within(t), "b", nil))
 	second := bus.New(cfg)
 	_, err = second.Subscribe("a", got.take)
 	require.NoError(t, err)
@@ -329,7 +331,7 @@ func TestAStalledPersistentSessionHeals(t *testing.T) {
 	for i := range bus.MaxQueued + extra {
 		require.NoError(t, other.Publish(within(t), "a", []byte(fmt.Sprint(i))))
 	}
-	eventually(t, "given up", func() bool { return c.Stats().Dropped["a"] > 0 })
+	eventually(t, "given up", func() bool { return c.Stats().Connects > 1 || !c.Connected() })
 	close(stuck)
 	eventually(t, "every message was handled", func() bool {
 		seen := map[string]bool{}
@@ -338,25 +340,27 @@ func TestAStalledPersistentSessionHeals(t *testing.T) {
 		}
 		return len(seen) == bus.MaxQueued+extra
 	})
+	require.Empty(t, c.Stats().Dropped, "what comes again is not dropped")
 }
 
 // A handler may use the client in every way without a deadlock.
 func TestHandlersAndHooksMayUseTheClient(t *testing.T) {
 	broker := bustest.Start(t)
+	ctx := within(t)
 	c := bus.New(bus.Config{URL: broker.URL()})
 	var pong atomic.Int64
 	c.OnConnect(func() {
 		if _, err := c.Subscribe("pong", func(string, []byte) { pong.Add(1) }); err != nil {
 			t.Error(err)
 		}
-		if err := c.Publish(within(t), "ping", nil); err != nil {
+		if err := c.Publish(ctx, "ping", nil); err != nil {
 			t.Error(err)
 		}
 	})
 	var un func()
 	un, err := c.Subscribe("ping", func(string, []byte) {
 		un()
-		if err := c.Publish(within(t), "pong", nil); err != nil {
+		if err := c.Publish(ctx, "pong", nil); err != nil {
 			t.Error(err)
 		}
 	})
