@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 
@@ -65,6 +66,7 @@ func build(rt *app.Runtime, c *config, out io.Writer) (service.Service, error) {
 		welcome(out, c, sim.Endpoints())
 		ready()
 		<-ctx.Done()
+		fmt.Fprintln(out, "stopping; what is on its way is kept for the next run")
 		return nil
 	}))
 	return service.Group("demo", d.members...), nil
