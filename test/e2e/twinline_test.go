@@ -10,11 +10,8 @@ import (
 // applies to the rows in the database, and back to the registers. Its subtests go on from
 // each other. It uses a stack that is up, or brings one up and takes it down.
 func TestTwinline(t *testing.T) {
-	if testing.Short() {
-		t.Skip("needs the real components, which take minutes to build")
-	}
 	if os.Geteuid() != 0 {
-		t.Skip("needs root")
+		t.Fatal("needs root: it starts containers and cuts a link")
 	}
 	p := newPlant(t)
 	for _, theme := range []struct {
