@@ -89,8 +89,10 @@ func compareMappers(ctx context.Context, o options, bin, peer string, devices in
 		args        []string
 		found       []figures
 	}{
-		{name: filepath.Join(bin, "modbus-mapper"), topic: "twinline/telemetry/#",
-			args: []string{"--bus=tcp://" + brokerAddress, "--manifests=" + manifests, "--state=" + filepath.Join(dir, "state"), "--listen=", "--metrics=", "--twin-rate=1"}},
+		{
+			name: filepath.Join(bin, "modbus-mapper"), topic: "twinline/telemetry/#",
+			args: []string{"--bus=tcp://" + brokerAddress, "--manifests=" + manifests, "--state=" + filepath.Join(dir, "state"), "--listen=", "--metrics=", "--twin-rate=1"},
+		},
 		{name: peer, topic: "telegraf/#", args: []string{"--config", filepath.Join(dir, "telegraf.conf")}},
 	}
 	for range o.rounds {

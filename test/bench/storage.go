@@ -168,7 +168,7 @@ func onFreshDatabase(ctx context.Context, server string, events []twin.Event, ru
 	if err != nil {
 		return 0, fmt.Errorf("connect to the database: %w", err)
 	}
-	defer admin.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it is over
+	defer admin.Close(context.WithoutCancel(ctx))
 	for _, command := range []string{"DROP DATABASE IF EXISTS " + scratch + " WITH (FORCE)", "CREATE DATABASE " + scratch} {
 		if _, err := admin.Exec(ctx, command); err != nil {
 			return 0, fmt.Errorf("%s: %w", command, err)
