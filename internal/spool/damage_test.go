@@ -150,6 +150,25 @@ func TestAMissingSegmentIsCounted(t *testing.T) {
 	}
 }
 
+func TestASegmentThatIsRemovedFromAnOpenSpoolIsCounted(t *testing.T) {
+	for _, which := range []int{0, 1} {
+		dir, want := logOf(t, 60)
+		s := mustOpen(t, small(dir))
+		segments, err := listSegments(dir)
+		require.NoError(t, err)
+		require.Greater(t, len(segments), 2)
+		require.NoError(t, os.Remove(segments[which].path))
+		gone := int(segments[which+1].first - segments[which].first)
+		if which == 0 {
+			gone-- // record 1 was acknowledged
+		}
+		require.Len(t, texts(t, s), len(want)-gone, "the records behind it are read")
+		require.Equal(t, uint64(gone), s.Stats().Damaged)
+		require.Len(t, texts(t, s), len(want)-gone)
+		require.Equal(t, uint64(gone), s.Stats().Damaged, "counted once")
+	}
+}
+
 func TestBytesOfAnotherSpoolAreNoRecords(t *testing.T) {
 	other, _ := logOf(t, 12)
 	dir, want := logOf(t, 12)

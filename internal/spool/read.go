@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 )
 
 // readAhead is what a Read takes from disk at least, in bytes.
@@ -30,11 +31,12 @@ func (s *Spool) Read(from uint64, maxRecords, maxBytes int) ([]Record, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read spool %s from record %d: %w", s.cfg.Dir, from, err)
 		}
-		if !retry {
-			break
+		if !retry || len(r.records) > 0 {
+			return r.records, nil
 		}
 	}
-	return r.records, nil
+	// No records would mean that none are left.
+	return nil, fmt.Errorf("read spool %s from record %d: segments are dropped faster than they can be read", s.cfg.Dir, from)
 }
 
 type reader struct {
@@ -66,8 +68,11 @@ func (r *reader) run() (retry bool, err error) {
 		}
 		r.missing(segments[i].first)
 		err := r.segment(segments[i], high)
-		if errors.Is(err, fs.ErrNotExist) {
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && !s.has(segments[i]):
 			return true, nil
+		case errors.Is(err, fs.ErrNotExist): // somebody removed the file: what it held is damage
+			err = nil
 		}
 		if err != nil || r.full {
 			return false, err
@@ -75,6 +80,13 @@ func (r *reader) run() (retry bool, err error) {
 		r.missing(high)
 	}
 	return false, nil
+}
+
+// has reports whether seg is still part of the spool.
+func (s *Spool) has(seg segment) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.segments, func(o segment) bool { return o.path == seg.path })
 }
 
 // missing counts the records before number that were expected.
