@@ -46,7 +46,11 @@ func (s *Store) Commit(ctx context.Context, b *history.Batch) (history.Outcome, 
 		return writeMarks(ctx, tx, streams, marks)
 	})
 	if err != nil {
-		return history.Outcome{}, fmt.Errorf("commit batch: %w", classify(err))
+		if err = classify(err); !errors.Is(err, history.ErrRefused) {
+			// The database may be another one now, restored or failed over, with other ids.
+			s.series = newDictionary(s.series.max)
+		}
+		return history.Outcome{}, fmt.Errorf("commit batch: %w", err)
 	}
 	return out, nil
 }

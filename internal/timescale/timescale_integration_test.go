@@ -145,6 +145,21 @@ func TestAServerThatComesBackIsUsedAgain(t *testing.T) {
 	require.Equal(t, 6, query[int](t, store, "SELECT count(*) FROM sample"), "what was committed before the crash is there")
 }
 
+func TestADatabaseRestoredFromABackupGetsSeriesOfItsOwn(t *testing.T) {
+	store, _ := open(t, pgtest.Start(t).Database(t))
+	require.NoError(t, store.Migrate(t.Context()))
+	commit(t, store, event(1))
+	// The backup is of before that commit. Since it was restored another member has been there.
+	_, err := store.Pool().Exec(t.Context(), `TRUNCATE sample, series, watermark RESTART IDENTITY; UPDATE kafka_offset SET next = 0;
+		INSERT INTO series (device_id, property) VALUES ('plant/other', 'x'), ('plant/other', 'y'), ('plant/other', 'z')`, pgx.QueryExecModeSimpleProtocol)
+	require.NoError(t, err)
+	_, err = store.Commit(t.Context(), &history.Batch{Topic: "topic", Ranges: []history.Range{{From: 1, Next: 2, Events: []twin.Event{event(2)}}}})
+	require.ErrorIs(t, err, history.ErrFenced)
+	commit(t, store, event(1))
+	require.Equal(t, 3, query[int](t, store, "SELECT count(*) FROM telemetry WHERE device_id = 'plant/boiler'"))
+	require.Zero(t, query[int](t, store, "SELECT count(*) FROM telemetry WHERE device_id <> 'plant/boiler'"))
+}
+
 // BenchmarkCommit stores batches as storage does; BenchmarkCopy the same rows with COPY alone. Both
 // report rows/s. They use TimescaleDB where there is one.
 func BenchmarkCommit(b *testing.B) {
