@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -162,6 +163,17 @@ func (c *Consumer) Run(ctx context.Context, sink Sink) error {
 	c.mu.Lock()
 	c.sink = sink // before there is a client, which joins the group at once
 	c.mu.Unlock()
+	for ctx.Err() == nil {
+		if err := c.member(ctx, sink); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// member consumes as one member of the group until ctx ends or the topic is made
+// anew: a client never goes on with another topic of the same name.
+func (c *Consumer) member(ctx context.Context, sink Sink) error {
 	cl, err := kgo.NewClient(c.opts...)
 	if err != nil {
 		return fmt.Errorf("kafka client: %w", err)
@@ -184,42 +196,48 @@ func (c *Consumer) Run(ctx context.Context, sink Sink) error {
 		cl.Close()
 	}()
 	for ctx.Err() == nil {
-		c.round(ctx, cl, sink)
+		if anew := c.round(ctx, cl, sink); anew {
+			break
+		}
 	}
 	return nil
 }
 
-// round polls once and has what came stored.
-func (c *Consumer) round(ctx context.Context, cl *kgo.Client, sink Sink) {
+// round polls once and has what came stored. It reports whether the topic was made anew.
+func (c *Consumer) round(ctx context.Context, cl *kgo.Client, sink Sink) (anew bool) {
 	defer cl.AllowRebalance()
 	fetches := cl.PollRecords(ctx, c.cfg.MaxRecords)
+	failed := false
 	fetches.EachError(func(_ string, partition int32, err error) {
-		if ctx.Err() == nil {
-			if text := err.Error(); text != c.said { // of the loop only
-				c.said = text
-				c.log.Warn("cannot fetch; logged once until it says something else", "topic", c.cfg.Topic, "partition", partition, "error", err)
-			}
-			pause(ctx, failurePause)
+		if text := err.Error(); ctx.Err() == nil && text != c.said { // of the loop only
+			c.said = text
+			c.log.Warn("cannot fetch; logged once until it says something else", "topic", c.cfg.Topic, "partition", partition, "error", err)
 		}
+		failed = true
+		anew = anew || errors.Is(err, kerr.UnknownTopicID)
 	})
+	if failed { // once for all partitions: a rebalance waits meanwhile
+		pause(ctx, failurePause)
+	}
 	ranges := c.take(fetches)
 	if len(ranges) == 0 {
-		return
+		return anew
 	}
 	c.said = ""
 	err := c.bounded(ctx, func(ctx context.Context) error { return sink.Store(ctx, ranges) })
 	if err == nil {
 		c.done(cl, ranges)
-		return
+		return anew
 	}
 	c.drop(nil) // also what is fetched ahead
 	if ctx.Err() != nil {
-		return
+		return false
 	}
 	c.log.Info("partitions are given up and taken again", "topic", c.cfg.Topic, "reason", err)
 	cl.ForceRebalance()
 	cl.AllowRebalance()
 	pause(ctx, failurePause)
+	return anew
 }
 
 func pause(ctx context.Context, d time.Duration) {

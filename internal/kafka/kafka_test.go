@@ -11,8 +11,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
 
@@ -359,6 +361,37 @@ func TestOffsetsThatTheTopicNoLongerHasBecomeItsFirst(t *testing.T) {
 	eventually(t, func() bool { return db.len() == 90 }, "what there is")
 	db.requireOnce(t, 90)
 	require.Equal(t, ends, db.next)
+}
+
+func TestATopicThatIsMadeAnewIsUsedAgain(t *testing.T) {
+	c := fake(t, groups())
+	p := producer(t, toTopic(c))
+	eventually(t, func() bool { return p.Ready() == nil }, "ready")
+	db := newDatabase()
+	stop := consume(t, kafka.Cluster{Brokers: c.ListenAddrs()}, db, db.store)
+	defer stop()
+	require.NoError(t, p.Produce(t.Context(), topic, records(0, 50)))
+	eventually(t, func() bool { return db.len() == 50 }, "the first topic's records")
+	remake(t, c)
+	eventually(t, func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		return p.Produce(ctx, topic, records(50, 1)) == nil
+	}, "the producer goes on")
+	eventually(t, func() bool { return db.len() == 51 }, "the consumer goes on")
+}
+
+// remake deletes the topic and makes it again.
+func remake(t *testing.T, c *kfake.Cluster) {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...))
+	require.NoError(t, err)
+	defer cl.Close()
+	adm := kadm.NewClient(cl)
+	_, err = adm.DeleteTopic(t.Context(), topic)
+	require.NoError(t, err)
+	_, err = adm.CreateTopic(t.Context(), 2, 1, nil, topic)
+	require.NoError(t, err)
 }
 
 func TestConfigurationMistakes(t *testing.T) {

@@ -200,7 +200,11 @@ func (p *Producer) Produce(ctx context.Context, topic string, records []Record) 
 		}
 		cl.TryProduce(ctx, r, func(_ *kgo.Record, err error) { o.set(i, err) })
 	}
-	return o.wait(ctx)
+	err := o.wait(ctx)
+	if errors.Is(err, kerr.UnknownTopicID) {
+		cl.PurgeTopicsFromProducing(topic) // it was made anew; the client goes on with the new one only so
+	}
+	return err
 }
 
 func failAll(n int, err error) error {
