@@ -91,7 +91,7 @@ func newRun(c *Config, epoch uint64) *run {
 
 // serve is the body of the service.
 func (m *Mapper) serve(ctx context.Context, ready func()) error {
-	epoch := uint64(1)
+	epoch := FirstEpoch()
 	if m.cfg.Store == nil {
 		m.cfg.Log.Warn("nothing is kept on disk: a restart cannot tell a new desired value from an old one, so values that are there at start are not written")
 	} else {

@@ -2,6 +2,7 @@ package mapper
 
 import (
 	"context"
+	"math/rand/v2"
 
 	"github.com/twinline/twinline/pkg/twin"
 )
@@ -41,10 +42,22 @@ type Twins interface {
 	Forget(id twin.DeviceID)
 }
 
+// maxFirstEpoch leaves room above it: an epoch stays exact as a JavaScript number (2^53).
+const maxFirstEpoch = 1 << 40
+
+// FirstEpoch returns the epoch with which a new counter begins. It is drawn at
+// random: a device may be served from another node, or from this one after its disk was
+// replaced, and with the same epochs as before its samples would be taken for
+// those that are stored already.
+func FirstEpoch() uint64 {
+	return 1 + rand.Uint64N(maxFirstEpoch) //nolint:gosec // it is no secret
+}
+
 // Store keeps what must survive a restart of the mapper. Its calls return when
 // the change is on disk.
 type Store interface {
-	// NextEpoch returns a number that is greater than at every earlier call.
+	// NextEpoch returns a number that is greater than at every earlier call. A
+	// Store that knows of none begins with FirstEpoch.
 	NextEpoch() (uint64, error)
 	// LastDesired returns the desired texts that were last dealt with, by property.
 	LastDesired(id twin.DeviceID) (map[string]string, error)

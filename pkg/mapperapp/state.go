@@ -72,8 +72,12 @@ func (s *FileStore) NextEpoch() (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var e epochFile
-	err := s.read("epoch", &e, "delete it: the epoch is found again by what uplinks acknowledge")
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err := s.read("epoch", &e, "delete it: the epochs begin anew, and uplinks say where that is too low")
+	if errors.Is(err, fs.ErrNotExist) {
+		e.Epoch = mapper.FirstEpoch()
+		return e.Epoch, s.write("epoch", e)
+	}
+	if err != nil {
 		return 0, err
 	}
 	if e.Epoch == math.MaxUint64 {

@@ -27,12 +27,30 @@ func openStore(t testing.TB, dir string) *mapperapp.FileStore {
 
 func TestTheEpochRisesOverRestarts(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
-	for want := uint64(1); want < 5; want++ {
+	first := uint64(0)
+	for i := range uint64(4) {
 		s := openStore(t, dir)
 		got, err := s.NextEpoch()
 		require.NoError(t, err)
-		require.Equal(t, want, got)
+		if i == 0 {
+			first = got
+		}
+		require.Equal(t, first+i, got)
 		require.NoError(t, s.Close())
+	}
+}
+
+func TestTheEpochsOfTwoStoresDoNotMeet(t *testing.T) {
+	const starts = 100
+	seen := map[uint64]bool{}
+	for range 3 { // the device moves to another node, or the disk is replaced
+		s := openStore(t, t.TempDir())
+		for range starts {
+			epoch, err := s.NextEpoch()
+			require.NoError(t, err)
+			require.False(t, seen[epoch], "storage would take the samples for those it has")
+			seen[epoch] = true
+		}
 	}
 }
 
