@@ -43,14 +43,14 @@ type recorder struct {
 
 	mu      sync.Mutex
 	samples map[key]sample
-	acked   map[string]map[uint64]uint64 // device, epoch: the highest sequence number
-	wrong   []error                      // messages that break the contract
+	acked   map[string]position // of each device the furthest: it acknowledges all before it too, of earlier epochs as well
+	wrong   []error             // messages that break the contract
 }
 
 // record subscribes before anything is published.
 func record(t *testing.T, broker, namespace string) *recorder {
 	t.Helper()
-	r := &recorder{namespace: namespace, samples: map[key]sample{}, acked: map[string]map[uint64]uint64{}}
+	r := &recorder{namespace: namespace, samples: map[key]sample{}, acked: map[string]position{}}
 	subscribe := func(c mqtt.Client) {
 		c.Subscribe(allTelemetry, 1, func(_ mqtt.Client, m mqtt.Message) { r.note(r.takeSample(m)) })
 		c.Subscribe(allAcks, 1, func(_ mqtt.Client, m mqtt.Message) { r.note(r.takeAck(m)) })
@@ -120,10 +120,9 @@ func (r *recorder) takeAck(m mqtt.Message) error {
 		if !strings.HasPrefix(device, r.namespace+"/") {
 			continue
 		}
-		if r.acked[device] == nil {
-			r.acked[device] = map[uint64]uint64{}
+		if r.acked[device].before(p) {
+			r.acked[device] = p
 		}
-		r.acked[device][p.Epoch] = max(r.acked[device][p.Epoch], p.Seq)
 	}
 	return nil
 }
@@ -135,11 +134,16 @@ func (r *recorder) acknowledged() (acked map[key]sample, published int) {
 	defer r.mu.Unlock()
 	acked = map[key]sample{}
 	for k, s := range r.samples {
-		if k.Seq <= r.acked[k.device][k.Epoch] {
+		if !r.acked[k.device].before(k.position) {
 			acked[k] = s
 		}
 	}
 	return acked, len(r.samples)
+}
+
+// before reports whether p comes before q in a device's sequence.
+func (p position) before(q position) bool {
+	return p.Epoch < q.Epoch || p.Epoch == q.Epoch && p.Seq < q.Seq
 }
 
 // latest returns the newest sample of a device.
