@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"strings"
 	"sync"
 	"testing"
@@ -95,7 +96,12 @@ func (d *desktop) start() {
 	cmd.SetArgs(d.args)
 	cmd.SetOut(d.out)
 	cmd.SetErr(d.out)
-	go func() { d.code <- app.ExitCode(cmd.ExecuteContext(ctx), d.out) }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		d.code <- app.ExitCode(cmd.ExecuteContext(ctx), d.out)
+	}()
+	d.t.Cleanup(func() { cancel(); <-ended }) // also when the test fails
 	d.eventually("the demo is ready", func() error {
 		_, err := d.call("GET", "/ready", "")
 		return err
@@ -170,7 +176,9 @@ func (d *desktop) eventually(what string, check func() error) {
 			return
 		}
 	}
-	d.t.Fatalf("%s: %v\n%s", what, err, d.out.String())
+	var stacks bytes.Buffer // where everybody waits: the demo is one process
+	_ = pprof.Lookup("goroutine").WriteTo(&stacks, 1)
+	d.t.Fatalf("%s: %v\n%s\n%s", what, err, d.out.String(), stacks.String())
 }
 
 func (d *desktop) eventuallyTwin(device, property, want string) {
