@@ -17,6 +17,7 @@ const (
 	connectTimeout = 10 * time.Second // TCP, TLS and CONNACK together
 	writeTimeout   = 5 * time.Second  // a broker on the same machine that does not read for so long is stuck
 	ackTimeout     = 10 * time.Second // SUBACK and UNSUBACK
+	confirmTimeout = 20 * time.Second // PUBACK; longer than a full queue of a persistent session may hold back what the broker says
 	keepAlive      = 15 * time.Second // a dead peer is noticed after keepAlive + pingTimeout
 	pingTimeout    = 5 * time.Second
 	disconnectTime = 250 * time.Millisecond // for the DISCONNECT packet to go out
@@ -91,6 +92,8 @@ func (n *conn) close() {
 // the message is out of flight, which may be after publish has returned.
 func (n *conn) publish(ctx context.Context, topic string, retained bool, payload []byte, release func()) error {
 	token := n.paho.Publish(topic, 1, retained, payload)
+	late := time.NewTimer(confirmTimeout)
+	defer late.Stop()
 	select {
 	case <-token.Done():
 		release()
@@ -101,6 +104,10 @@ func (n *conn) publish(ctx context.Context, topic string, retained bool, payload
 		return nil
 	case <-n.lost:
 		release()
+		return errLost
+	case <-late.C: // the connection lives, but the broker has forgotten the message
+		release()
+		n.fail(fmt.Errorf("a message was not confirmed within %s", confirmTimeout))
 		return errLost
 	case <-ctx.Done():
 		n.wg.Go(func() {
