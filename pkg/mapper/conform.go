@@ -10,12 +10,12 @@ import (
 
 // conform makes of what a driver returned exactly one reading for each of
 // props, in their order, each of which keeps the contract: the declared type, a valid
-// quality, a value exactly where the quality is not bad. What cannot be mended
+// quality, a value exactly where the quality is not bad. NothingNew is left out. What cannot be mended
 // is bad:driver, and faults says why. Nothing is ever taken by position, so
 // a driver that mixes up the order cannot give one property the value of another.
 func conform(props []*twin.Property, got []twin.Reading) (out []twin.Reading, faults []string) {
 	place, faults := places(props, got)
-	out = make([]twin.Reading, len(props))
+	out = make([]twin.Reading, 0, len(props))
 	for k, p := range props {
 		i := k
 		if place != nil {
@@ -27,12 +27,14 @@ func conform(props []*twin.Property, got []twin.Reading) (out []twin.Reading, fa
 		}
 		switch {
 		case i < 0:
-			out[k] = twin.BadReading(p.Name, "driver")
+			out = append(out, twin.BadReading(p.Name, "driver"))
+		case got[i].Quality == NothingNew:
 		default:
-			var fault string
-			if out[k], fault = conformOne(p, got[i]); fault != "" {
+			r, fault := conformOne(p, got[i])
+			if fault != "" {
 				faults = append(faults, fault)
 			}
+			out = append(out, r)
 		}
 	}
 	return out, faults
@@ -64,7 +66,7 @@ func conformOne(p *twin.Property, r twin.Reading) (twin.Reading, string) {
 		return bad("%.80q is not a quality", r.Quality)
 	}
 	if r.Quality.IsBad() {
-		return twin.Reading{Property: p.Name, Quality: r.Quality}, ""
+		return twin.Reading{Property: p.Name, Quality: r.Quality, Time: r.Time}, ""
 	}
 	v, ok := typed(p.Type, r.Value)
 	if !ok {
@@ -77,7 +79,7 @@ func conformOne(p *twin.Property, r twin.Reading) (twin.Reading, string) {
 			q = twin.Uncertain("range")
 		}
 	}
-	return twin.Reading{Property: p.Name, Value: v, Quality: q}, ""
+	return twin.Reading{Property: p.Name, Value: v, Quality: q, Time: r.Time}, ""
 }
 
 // typed returns v as a value of type t where it is one, or is the same number.

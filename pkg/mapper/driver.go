@@ -35,8 +35,13 @@ type Conn interface {
 	// device did not answer at all: the readings are ignored, and the framework gives
 	// every property bad:<Reason(err)> and the device the state offline.
 	// Read returns soon after ctx ends, and within the device's own timeouts and
-	// retries in any case. A value is never older than the call. The framework does not call
-	// Read concurrently for one Conn; it may call Write during a Read.
+	// retries in any case. The framework does not call Read concurrently for one Conn; it
+	// may call Write during a Read.
+	//
+	// A value is never older than the call, but for what a device says by itself: then it is the
+	// last that the device said, and its Reading has a Time. What was returned once is not
+	// returned again: until the device says more, the Reading is NothingNew, and
+	// bad:stale after a silence that the declaration states.
 	Read(ctx context.Context, properties []string) ([]twin.Reading, error)
 
 	// Write writes one property, before polls that wait for the same line. value
@@ -50,6 +55,11 @@ type Conn interface {
 	// framework calls it once, after every Read and Write has returned.
 	Close() error
 }
+
+// NothingNew is in place of a quality where a device that speaks by itself has
+// said nothing of a property since the last Read. The framework leaves the
+// reading out: it is in no sample and in no twin, and changes no state.
+const NothingNew twin.Quality = "nothing-new"
 
 // Fault is an error of a driver with the word for it: the <why> of a quality.
 type Fault struct {

@@ -1,6 +1,8 @@
 package mapper
 
 import (
+	"iter"
+	"slices"
 	"time"
 
 	"github.com/twinline/twinline/pkg/twin"
@@ -24,14 +26,53 @@ func (s *session) found(at time.Time, readings []twin.Reading, err error) {
 			c.uncertain.Add(1)
 		}
 	}
-	if !d.stream.add(at, readings) && d.run.once.first(d.id.String()+"oversize") {
-		d.run.cfg.Log.Error("a sample is too large and dropped; logged once", "device", d.id, "bound", twin.MaxSampleSize)
+	for when, of := range byTime(at, readings) {
+		if !d.stream.add(when, of) && d.run.once.first(d.id.String()+"oversize") {
+			d.run.cfg.Log.Error("a sample is too large and dropped; logged once", "device", d.id, "bound", twin.MaxSampleSize)
+		}
 	}
 	spec := d.spec.Load()
 	if due := s.toCloud(readings); len(due) > 0 {
 		d.run.cfg.Twins.Report(spec, due)
 	}
 	s.judge(at, readings, err)
+}
+
+// byTime parts readings by their time, the earliest first; those without one are of the time at.
+func byTime(at time.Time, readings []twin.Reading) iter.Seq2[time.Time, []twin.Reading] {
+	return func(yield func(time.Time, []twin.Reading) bool) {
+		if !slices.ContainsFunc(readings, func(r twin.Reading) bool { return !r.Time.IsZero() }) {
+			if len(readings) > 0 {
+				yield(at, readings)
+			}
+			return
+		}
+		var times []time.Time // few: one for each frame that was read
+		for i := range readings {
+			if when := timeOf(&readings[i], at); !slices.ContainsFunc(times, when.Equal) {
+				times = append(times, when)
+			}
+		}
+		slices.SortFunc(times, time.Time.Compare)
+		for _, when := range times {
+			var of []twin.Reading
+			for i := range readings {
+				if timeOf(&readings[i], at).Equal(when) {
+					of = append(of, readings[i])
+				}
+			}
+			if !yield(when, of) {
+				return
+			}
+		}
+	}
+}
+
+func timeOf(r *twin.Reading, at time.Time) time.Time {
+	if r.Time.IsZero() {
+		return at
+	}
+	return stamp(r.Time)
 }
 
 // toCloud returns the readings of properties that are reported.

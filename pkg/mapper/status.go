@@ -65,6 +65,7 @@ type ReadingStatus struct {
 	Property string       `json:"property"`
 	Value    twin.Value   `json:"value"`
 	Quality  twin.Quality `json:"quality"`
+	Time     time.Time    `json:"time,omitzero"` // by the device, where it says it
 }
 
 // WriteStatus is what one party wants a property to be. Of those on one

@@ -127,10 +127,15 @@ func (s *session) readBack(ctx context.Context, t target, p *twin.Property, want
 		if !ok {
 			return cut, twin.Value{}, "the device was closed during the write"
 		}
-		r := readings[0]
+		r := twin.Reading{Property: p.Name, Quality: NothingNew}
+		if len(readings) > 0 {
+			r = readings[0]
+		}
 		switch late := time.Now().Add(pause).After(deadline); {
 		case !r.Quality.IsBad() && r.Value.Equal(want):
 			return applied, want, ""
+		case late && r.Quality == NothingNew:
+			return unseen, twin.Value{}, fmt.Sprintf("the device took %s and said nothing of it for %s", want, s.d.run.cfg.WriteTimeout)
 		case late && r.Quality.IsBad():
 			return failed, twin.Value{}, "written, but it cannot be read back: " + string(r.Quality)
 		case late:

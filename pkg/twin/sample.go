@@ -19,6 +19,10 @@ type Reading struct {
 	Property string
 	Value    Value
 	Quality  Quality
+	// Time is when the value was true, where it is not the Sample's: a device that
+	// speaks by itself said it then, or gives the time by its own clock. It is not on the wire:
+	// readings of another time are another Sample.
+	Time time.Time
 }
 
 // BadReading returns a reading without a value.
