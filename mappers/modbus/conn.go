@@ -75,9 +75,12 @@ func (c *conn) readBlock(ctx context.Context) error {
 
 // use returns the device's client on the line's transport.
 func (c *conn) use() (*modbus.Client, error) {
-	t, err := c.line.use(c.config.Endpoint)
-	if err != nil {
-		return nil, err
+	t, err := c.line.Use(c.config.Endpoint)
+	switch {
+	case errors.Is(err, link.ErrClash):
+		return nil, &mapper.Fault{Why: "conflict", Err: err}
+	case err != nil:
+		return nil, &mapper.Fault{Why: "connection", Err: err}
 	}
 	if c.on != t {
 		c.client, c.on = modbus.NewClient(&c.config, t), t
@@ -115,7 +118,9 @@ func (c *conn) Write(ctx context.Context, property string, value twin.Value) (tw
 }
 
 // Close implements mapper.Conn.
-func (c *conn) Close() error { return c.driver.leave(c.line, c.config.Endpoint, c.config.Unit) }
+func (c *conn) Close() error {
+	return c.driver.lines.Leave(c.line, c.config.Endpoint, uint32(c.config.Unit))
+}
 
 func refuse(why string, err error) error { return &mapper.Fault{Why: why, Refuse: true, Err: err} }
 

@@ -173,7 +173,7 @@ func TestUnitsShareALine(t *testing.T) {
 				d.Config["timeout"] = "10s" // a loaded machine is not what this is about
 				conns[i] = open(t, driver, d)
 			}
-			require.Len(t, driver.lines, 1)
+			require.Equal(t, 1, driver.lines.Len())
 			ended := make(chan int, units)
 			for i, conn := range conns {
 				go func() {
@@ -222,7 +222,7 @@ func TestALineWithTwoSettingsIsAProblemThatHeals(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, own(100), readings[0].Value)
 	require.NoError(t, second.Close())
-	require.Empty(t, driver.lines)
+	require.Zero(t, driver.lines.Len())
 }
 
 func TestWritesOfOneBitLeaveTheOthersAlone(t *testing.T) {

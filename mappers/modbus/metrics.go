@@ -55,18 +55,13 @@ func (m *metric) desc() *prometheus.Desc {
 
 // Collect implements prometheus.Collector: a set of numbers for each line, by its URL without settings.
 func (d *Driver) Collect(out chan<- prometheus.Metric) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for name, l := range d.lines {
-		stats := l.Stats()
-		l.mu.Lock()
-		counters := l.counters
-		l.mu.Unlock()
-		if counters == nil {
-			counters = &modbus.Counters{} // not used yet
+	d.lines.Each(func(name string, stats link.Stats, transport modbus.Transport, made bool) {
+		counters := &modbus.Counters{} // not used yet
+		if made {
+			counters = transport.Counters()
 		}
 		for _, m := range metrics() {
 			out <- prometheus.MustNewConstMetric(m.desc(), m.kind, m.of(&stats, counters), name)
 		}
-	}
+	})
 }
