@@ -3,6 +3,7 @@ module github.com/twinline/twinline
 go 1.26.0
 
 require (
+	github.com/adrianmo/go-nmea v1.11.0
 	github.com/creack/pty v1.1.24
 	github.com/eclipse/paho.mqtt.golang v1.5.1
 	github.com/goburrow/modbus v0.1.0
