@@ -9,6 +9,7 @@ import (
 
 	"github.com/kubeedge/api/apis/devices/v1beta1"
 
+	"github.com/twinline/twinline/internal/number"
 	"github.com/twinline/twinline/internal/schema"
 	"github.com/twinline/twinline/pkg/twin"
 )
@@ -182,6 +183,7 @@ func visitor(rep *report, path string, p *v1beta1.DeviceProperty, mp *modelPrope
 		}
 	}
 	prop.Visitor = merge(base, p.Visitors.ConfigData)
+	prop.Deadband = deadband(prop)
 	switch {
 	case mp.unusable: // its problem is the model's
 	case name != "" && protocol != "" && !strings.EqualFold(name, protocol):
@@ -192,6 +194,23 @@ func visitor(rep *report, path string, p *v1beta1.DeviceProperty, mp *modelPrope
 		return false
 	}
 	return true
+}
+
+// deadband returns the visitor's deadband; 0 where there is none, or none that
+// holds: the driver, whose key it is, says the mistakes.
+func deadband(prop *twin.Property) float64 {
+	switch prop.Type {
+	case twin.TypeInt, twin.TypeFloat, twin.TypeDouble:
+	default:
+		return 0
+	}
+	var c struct {
+		Deadband float64 `key:"deadband"`
+	}
+	field := number.Deadband()
+	table := schema.Table{Title: field.Key, Fields: []schema.Field{field}}
+	table.Decode("", "", map[string]any{field.Key: prop.Visitor[field.Key]}, &c) // a mistake leaves the default
+	return c.Deadband
 }
 
 // desired sets prop.Desired. Text that cannot be applied stays where the

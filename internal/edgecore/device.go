@@ -57,10 +57,12 @@ type property struct {
 	typ   string
 	decl  twin.Type
 	cycle time.Duration
+	band  float64    // known is near enough to a value within it
+	wish  twin.Value // the desired value, which is told whatever the band; zero: none
 
-	text     string // the latest value
-	has      bool   // text is what the device shows now
-	known    string // what EdgeCore has confirmed
+	latest   told // the latest value
+	has      bool // latest is what the device shows now
+	known    told // what EdgeCore has confirmed
 	isKnown  bool
 	repeats  int       // sends that are due whatever is known, regardless of cycle
 	lastSent time.Time //
@@ -72,13 +74,19 @@ type property struct {
 	unfit     string // why the latest value cannot be told
 }
 
+// told is a value as it is told to EdgeCore, and as it was read.
+type told struct {
+	text  string
+	value twin.Value
+}
+
 // flight is one message without an answer.
 type flight struct {
 	eventID  string
-	state    twin.DeviceState  // a state/update, if not ""
-	texts    map[string]string // a twin/update
-	reset    bool              // a twin/update that removes the only property of texts
-	deadline time.Time         // zero until it is published
+	state    twin.DeviceState // a state/update, if not ""
+	texts    map[string]told  // a twin/update
+	reset    bool             // a twin/update that removes the only property of texts
+	deadline time.Time        // zero until it is published
 }
 
 // message is what the Reporter publishes.
@@ -116,9 +124,9 @@ func (d *device) declare(decl *twin.Device) {
 			})
 			continue
 		}
-		next := &property{name: p.Name, typ: TypeOf(p.Type), decl: p.Type, cycle: p.ReportCycle, repeats: firstRepeats}
+		next := &property{name: p.Name, typ: TypeOf(p.Type), decl: p.Type, cycle: p.ReportCycle, band: p.Deadband, wish: wishOf(p), repeats: firstRepeats}
 		if was, ok := old[p.Name]; ok && was.typ == next.typ {
-			was.decl, was.cycle = next.decl, next.cycle
+			was.decl, was.cycle, was.band, was.wish = next.decl, next.cycle, next.band, next.wish
 			next = was
 		}
 		d.props[p.Name] = next
@@ -149,7 +157,7 @@ func (d *device) report(readings []twin.Reading) (unfit int, news []*property) {
 			p.unfit = err.Error()
 			continue
 		}
-		p.text, p.has, p.unfit = text, true, ""
+		p.latest, p.has, p.unfit = told{text, r.Value}, true, ""
 	}
 	return unfit, news
 }
@@ -168,7 +176,7 @@ func (p *property) dirty() (at time.Time, ok bool) {
 			return time.Time{}, true
 		}
 		return p.lastSent.Add(min(repeatGap, max(p.cycle, minGap))), true
-	case !p.isKnown || p.text != p.known:
+	case p.changed():
 		return p.lastSent.Add(p.cycle), true
 	}
 	return time.Time{}, false
@@ -205,7 +213,7 @@ func (d *device) plan() {
 	for _, p := range d.props {
 		if at, ok := p.dirty(); ok {
 			d.sooner(at)
-			if at.Before(d.newsAt) && (!p.isKnown || p.text != p.known) {
+			if at.Before(d.newsAt) && p.changed() {
 				d.newsAt = at
 			}
 		}
@@ -271,10 +279,10 @@ func (d *device) composeTwin(now time.Time, eventID string) *message {
 		}
 		f.reset = actuals[0].Type == ""
 	}
-	f.texts = make(map[string]string, len(actuals))
+	f.texts = make(map[string]told, len(actuals))
 	for _, a := range actuals {
-		f.texts[a.Name] = a.Value
-		d.props[a.Name].lastSent = now
+		p := d.props[a.Name]
+		f.texts[a.Name], p.lastSent = p.latest, now
 	}
 	d.flight = f
 	return &message{TwinUpdateTopic(d.id), TwinUpdate(eventID, now, actuals), f}
@@ -288,7 +296,7 @@ func (d *device) due(now time.Time) []Actual {
 	for range d.names {
 		p := d.props[d.names[d.rover%len(d.names)]]
 		if at, ok := p.dirty(); ok && !at.After(now) {
-			a := Actual{Name: p.name, Value: p.text, Type: p.typ}
+			a := Actual{Name: p.name, Value: p.latest.text, Type: p.typ}
 			if size += a.updateSize(); size > MaxUpdate || (d.limit > 0 && len(actuals) >= d.limit) {
 				break // the next message begins here, so that none waits for ever
 			}
@@ -307,7 +315,7 @@ func (d *device) single() []Actual {
 		case p.reset:
 			return []Actual{{Name: name}}
 		case p.retry && p.has:
-			return []Actual{{Name: name, Value: p.text, Type: p.typ}}
+			return []Actual{{Name: name, Value: p.latest.text, Type: p.typ}}
 		case p.retry:
 			p.retry = false
 		}
@@ -342,7 +350,7 @@ func (d *device) acceptedTwin(f *flight) {
 	if d.limit *= 2; d.limit >= len(d.props) {
 		d.limit = 0
 	}
-	for name, text := range f.texts {
+	for name, sent := range f.texts {
 		p, ok := d.props[name]
 		if !ok {
 			continue
@@ -351,7 +359,7 @@ func (d *device) acceptedTwin(f *flight) {
 			p.reset, p.resetDone, p.retry = false, true, true
 			continue
 		}
-		p.known, p.isKnown = text, p.has
+		p.known, p.isKnown = sent, p.has
 		p.refused, p.retry, p.resetDone = "", false, false
 		p.repeats = max(p.repeats-1, 0)
 	}

@@ -3,10 +3,12 @@ package modbus
 import (
 	"fmt"
 	"net"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/twinline/twinline/internal/number"
 	"github.com/twinline/twinline/internal/schema"
 	"github.com/twinline/twinline/pkg/twin"
 )
@@ -74,7 +76,7 @@ func DeviceTable() *schema.Table {
 		Fields: []schema.Field{
 			{
 				Key: "url", Kind: schema.String, Min: 1, Max: 512, Example: "tcp://10.0.0.7:502",
-				Doc: "The line: `tcp://host:502`, `udp://host:502`, `rtu:///dev/ttyUSB0?baud=9600&parity=even&stop=1&bits=8`, `rtuovertcp://host:port`, `ascii:///dev/…`, `asciiovertcp://host:port`. A serial line is 19200 baud, even parity, 1 stop bit where the URL does not say.",
+				Doc: "The line: `tcp://host:502`, `udp://host:502`, `rtu:///dev/ttyUSB0?baud=9600&parity=even&stop=1&bits=8`, `rtuovertcp://host:port`, `ascii:///dev/…`, `asciiovertcp://host:port`. A serial line is 19200 baud, even parity, 1 stop bit where the URL does not say; `rts=on`, `dtr=off` and `rs485=on` are set where the port wants them.",
 			},
 			{
 				Key: "unitId", Aliases: []string{"slaveID", "slaveId"}, Kind: schema.Int, Default: 1, Min: 0, Max: 255,
@@ -101,7 +103,7 @@ func DeviceTable() *schema.Table {
 				Doc: "The most coils or discrete inputs it gives in one answer.",
 			},
 			{
-				Key: "order", Kind: schema.Enum, Enum: orderNames(), Default: "ABCD",
+				Key: "order", Kind: schema.Enum, Enum: number.RegisterOrders(), Default: "ABCD",
 				Doc: "How numbers are laid out: the bytes of a 32-bit number as they come, A the most significant. `BADC` swaps the bytes of each register, `CDAB` the registers, `DCBA` both. It holds for 16 and 64 bits in the same sense.",
 			},
 			{
@@ -152,7 +154,7 @@ func (p *parser) problem(field, what, remedy string) {
 
 // device reads configData; base is the order of its numbers. ok is false when it
 // cannot be served.
-func (p *parser) device(data map[string]any) (c Config, base order, ok bool) {
+func (p *parser) device(data map[string]any) (c Config, base number.Order, ok bool) {
 	var raw deviceConfig
 	p.problems = append(p.problems, DeviceTable().Decode(p.object, configPath, data, &raw)...)
 	ok = len(p.problems) == 0
@@ -160,7 +162,7 @@ func (p *parser) device(data map[string]any) (c Config, base order, ok bool) {
 		Unit: raw.Unit, Timeout: raw.Timeout, Retries: raw.Retries, Pause: raw.Pause,
 		MaxRegisters: raw.MaxRegisters, MaxCoils: raw.MaxCoils, Gap: AutoGap,
 	}
-	base, _ = orderOf(raw.Order)
+	base, _ = number.OrderOf(raw.Order)
 	if !strings.EqualFold(raw.Gap, "auto") {
 		n, err := strconv.Atoi(raw.Gap)
 		if err != nil || n < 0 || n > maxReadRegisters {
@@ -211,7 +213,9 @@ func (d *deviceConfig) endpoint() (e Endpoint, field string, wrong *mistake) {
 	if !strings.HasPrefix(d.SerialPort, "/") {
 		return e, "serialPort", &mistake{fmt.Sprintf("%.80q is not the absolute path of a serial port", d.SerialPort), "write a path such as /dev/ttyUSB0, or better url: rtu:///dev/ttyUSB0?baud=9600"}
 	}
-	e, wrong = Endpoint{Scheme: RTU, Address: d.SerialPort}.withSettings(text(d.BaudRate), d.Parity, text(d.StopBits), text(d.DataBits))
+	e, wrong = Endpoint{Scheme: RTU, Address: d.SerialPort}.withSettings(url.Values{
+		"baud": {text(d.BaudRate)}, "parity": {d.Parity}, "stop": {text(d.StopBits)}, "bits": {text(d.DataBits)},
+	})
 	return e, "serialPort", wrong
 }
 

@@ -137,7 +137,8 @@ func TestVisitorMistakes(t *testing.T) {
 		"limit":          {twin.TypeInt, map[string]any{"register": "HoldingRegister", "offset": 1, "limit": 3}, "limit: no number has 3 registers; use 1, 2 or 4"},
 		"legacy offset":  {twin.TypeInt, map[string]any{"register": "HoldingRegister", "offset": 70000}, "offset: 70000 is not an address; use 0 to 65535"},
 		"swap":           {twin.TypeInt, holding("isSwap", true), "isSwap: the spelling of mappers-go beside this one; write order"},
-		"deadband":       {twin.TypeInt, holding("deadband", 1), "deadband: unknown key"},
+		"deadband":       {twin.TypeInt, holding("deadband", -1), "deadband: -1 is out of range; use at least 0"},
+		"deadband, kind": {twin.TypeBoolean, holding("bit", 1, "deadband", 1), "deadband: a BOOLEAN has none; leave it out"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			device := oneProperty(test.typ, test.visitor)

@@ -1,12 +1,10 @@
 package modbus
 
 import (
-	"encoding/base64"
 	"encoding/binary"
-	"math"
-	"slices"
-	"strings"
+	"fmt"
 
+	"github.com/twinline/twinline/internal/number"
 	"github.com/twinline/twinline/pkg/twin"
 )
 
@@ -30,42 +28,16 @@ func (t Table) String() string { return tableNames()[t] }
 
 func tableNames() []string { return []string{"coil", "discrete", "holding", "input"} }
 
-// dataType is how the bits of a field are to be taken.
-type dataType uint8
-
+// The types that are not numbers.
 const (
-	typeBool dataType = iota
-	typeInt16
-	typeUint16
-	typeInt32
-	typeUint32
-	typeInt64
-	typeUint64
-	typeFloat32
-	typeFloat64
-	typeBCD16
-	typeBCD32
-	typeString
+	typeBool   = "bool"
+	typeString = "string"
 )
 
+// typeNames are those of number.BinaryTypes that come in whole registers.
 func typeNames() []string {
-	return []string{"bool", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64", "bcd16", "bcd32", "string"}
+	return []string{typeBool, "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64", "bcd16", "bcd32", typeString}
 }
-
-// width is the bytes of the type; a string's are its length.
-func (t dataType) width() int {
-	switch t {
-	case typeInt32, typeUint32, typeFloat32, typeBCD32:
-		return 4
-	case typeInt64, typeUint64, typeFloat64:
-		return 8
-	}
-	return 2
-}
-
-func (t dataType) signed() bool { return t == typeInt16 || t == typeInt32 || t == typeInt64 }
-func (t dataType) float() bool  { return t == typeFloat32 || t == typeFloat64 }
-func (t dataType) bcd() bool    { return t == typeBCD16 || t == typeBCD32 }
 
 // Field is one property on a device: where it is and how its bits become a
 // value. A Field is immutable and safe for concurrent use.
@@ -76,18 +48,8 @@ type Field struct {
 	Count    uint16 // of bits or registers
 	Writable bool
 
-	typ       dataType
-	out       twin.Type
-	bit       int // of the number in the register, 0 the least significant; -1: all of it
-	places    perm
-	scale     scaler
-	sentinels []uint64 // raw bits that mean "no value"
-	enum      []enumEntry
-}
-
-type enumEntry struct {
-	raw  uint64 // as uint64(int64) for signed types
-	text string
+	format number.Format
+	mask   uint16 // of a single bit of a register, in the order of the wire; else 0
 }
 
 // End is the first address behind the field.
@@ -96,160 +58,40 @@ func (f *Field) End() int { return int(f.Address) + int(f.Count) }
 // Mask returns the bits of the register that belong to the field, in the order of the
 // wire, and whether it is a single bit of a register that others may share.
 func (f *Field) Mask() (uint16, bool) {
-	if f.bit < 0 || f.Table.Bits() {
+	if f.mask == 0 {
 		return 0xFFFF, false
 	}
-	var b [2]byte
-	f.put(b[:], 1<<f.bit)
-	return binary.BigEndian.Uint16(b[:]), true
+	return f.mask, true
 }
 
 // Decode returns the field's value in the data of an answer (goburrow's form:
 // registers big-endian, bits packed from the lowest) that starts index bits or registers before the field.
-// The data must reach to the field's end. The value is zero where the quality is bad: "sentinel",
-// "nan" (NaN or infinite), "bcd" (no decimal digit), "enum" (a number without a name),
-// "range" (beyond 64 bits).
+// The data must reach to the field's end. The value is zero where the quality is bad, see number.Format.
 func (f *Field) Decode(data []byte, index int) (twin.Value, twin.Quality) {
 	if f.Table.Bits() {
-		return f.boolean(data[index/8]>>(index%8)&1 == 1)
+		register := [2]byte{1: data[index/8] >> (index % 8) & 1}
+		return f.format.Decode(register[:])
 	}
-	data = data[2*index : 2*(index+int(f.Count))]
-	if f.typ == typeString {
-		return f.text(data)
-	}
-	raw := f.raw(data)
-	if f.sentinels != nil && slices.Contains(f.sentinels, raw) {
-		return twin.Value{}, badSentinel
-	}
-	switch f.typ {
-	case typeBool:
-		return f.boolean(raw>>f.bit&1 == 1)
-	case typeFloat32:
-		return f.float(shortest32(math.Float32frombits(uint32(raw))))
-	case typeFloat64:
-		return f.float(math.Float64frombits(raw))
-	case typeBCD16, typeBCD32:
-		n, ok := fromBCD(raw)
-		if !ok {
-			return twin.Value{}, badBCD
-		}
-		raw = n
-	case typeInt16:
-		raw = uint64(int64(int16(raw)))
-	case typeInt32:
-		raw = uint64(int64(int32(raw)))
-	}
-	return f.number(raw)
+	return f.format.Decode(data[2*index : 2*(index+int(f.Count))])
 }
 
-// The qualities of what cannot be a value.
-const (
-	badSentinel twin.Quality = "bad:sentinel"
-	badNaN      twin.Quality = "bad:nan"
-	badBCD      twin.Quality = "bad:bcd"
-	badEnum     twin.Quality = "bad:enum"
-	badRange    twin.Quality = "bad:range"
-)
-
-// raw gathers the bytes of a number in the order of their weight.
-func (f *Field) raw(data []byte) uint64 {
-	var u uint64
-	for _, i := range f.places[:f.typ.width()] {
-		u = u<<8 | uint64(data[i])
+// Encode returns the words that make a read of the field show value, one
+// for each bit (0 or 1) or register, and the value that such a read shows: the nearest the
+// field can hold. Of a single bit in a register the word holds that bit alone, see
+// Mask. What the field cannot hold is an error that says what it can; nothing is cut off to
+// fit. value is of the property's declared type.
+func (f *Field) Encode(value twin.Value) ([]uint16, twin.Value, error) {
+	data, held, err := f.format.Encode(value)
+	if err != nil {
+		return nil, twin.Value{}, fmt.Errorf("write %s: %w", f.Property, err)
 	}
-	return u
+	return wordsOf(data), held, nil
 }
 
-// put is the inverse of raw.
-func (f *Field) put(data []byte, u uint64) {
-	width := f.typ.width()
-	for k, i := range f.places[:width] {
-		data[i] = byte(u >> (8 * (width - 1 - k)))
+func wordsOf(data []byte) []uint16 {
+	words := make([]uint16, len(data)/2)
+	for i := range words {
+		words[i] = binary.BigEndian.Uint16(data[2*i:])
 	}
-}
-
-func (f *Field) boolean(b bool) (twin.Value, twin.Quality) {
-	if f.enum != nil {
-		raw := uint64(0)
-		if b {
-			raw = 1
-		}
-		return f.named(raw)
-	}
-	return twin.BoolValue(b), ""
-}
-
-func (f *Field) named(raw uint64) (twin.Value, twin.Quality) {
-	for i := range f.enum {
-		if f.enum[i].raw == raw {
-			return twin.StringValue(f.enum[i].text), ""
-		}
-	}
-	return twin.Value{}, badEnum
-}
-
-func (f *Field) float(x float64) (twin.Value, twin.Quality) {
-	v := twin.FloatValue(f.scale.ofFloat(x))
-	if v.IsZero() {
-		return v, badNaN
-	}
-	return v, ""
-}
-
-// number makes a value of an integer in two's complement.
-func (f *Field) number(raw uint64) (twin.Value, twin.Quality) {
-	if f.enum != nil {
-		return f.named(raw)
-	}
-	neg := f.typ.signed() && int64(raw) < 0
-	if f.out != twin.TypeInt {
-		return twin.FloatValue(f.scale.float(raw, neg)), ""
-	}
-	if f.scale.identity {
-		if neg {
-			return twin.IntValue(int64(raw)), ""
-		}
-		return twin.UintValue(raw), ""
-	}
-	n, ok := f.scale.integer(raw, neg)
-	if !ok {
-		return twin.Value{}, badRange
-	}
-	return twin.IntValue(n), ""
-}
-
-// text reads a string. Text ends at the first NUL, and trailing spaces, with
-// which devices fill up, are left out. Bytes are kept whole, as base64.
-func (f *Field) text(data []byte) (twin.Value, twin.Quality) {
-	b := make([]byte, len(data))
-	for i := 0; i+1 < len(data); i += 2 {
-		b[i], b[i+1] = data[i+int(f.places[0])], data[i+int(f.places[1])]
-	}
-	if f.out == twin.TypeBytes {
-		return twin.StringValue(base64.StdEncoding.EncodeToString(b)), ""
-	}
-	s, _, _ := strings.Cut(string(b), "\x00")
-	return twin.StringValue(strings.TrimRight(s, " ")), ""
-}
-
-func fromBCD(raw uint64) (uint64, bool) {
-	n, weight := uint64(0), uint64(1)
-	for ; raw != 0; raw >>= 4 {
-		digit := raw & 0xF
-		if digit > 9 {
-			return 0, false
-		}
-		n += digit * weight
-		weight *= 10
-	}
-	return n, true
-}
-
-func toBCD(n uint64) uint64 {
-	var raw uint64
-	for shift := 0; n != 0; shift += 4 {
-		raw |= n % 10 << shift
-		n /= 10
-	}
-	return raw
+	return words
 }

@@ -1,12 +1,14 @@
 package modbus
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/twinline/twinline/internal/serialport"
 )
 
 // Scheme is a way to carry Modbus.
@@ -34,10 +36,20 @@ func (s Scheme) Serial() bool { return s == RTU || s == ASCII }
 type Endpoint struct {
 	Scheme   Scheme
 	Address  string // host:port, or the path of the serial port
-	Baud     int    // of a serial port, as the next three
+	Baud     int    // of a serial port, as all that follow
 	Parity   string // none, even or odd
 	StopBits int    // 1 or 2
 	DataBits int    // 7 or 8
+	RTS, DTR serialport.Switch
+	RS485    serialport.RS485
+}
+
+// Port returns how the serial port of the endpoint is opened.
+func (e Endpoint) Port() serialport.Config {
+	return serialport.Config{
+		Path: e.Address, Baud: e.Baud, Parity: serialport.Parity(e.Parity), StopBits: e.StopBits, DataBits: e.DataBits,
+		RTS: e.RTS, DTR: e.DTR, RS485: e.RS485,
+	}
 }
 
 // Line names the physical line whatever the scheme and the settings: two endpoints with the
@@ -56,7 +68,7 @@ func (e Endpoint) Line() string {
 // String returns the endpoint as a URL.
 func (e Endpoint) String() string {
 	if e.Scheme.Serial() {
-		return fmt.Sprintf("%s://%s?baud=%d&parity=%s&stop=%d&bits=%d", e.Scheme, e.Address, e.Baud, e.Parity, e.StopBits, e.DataBits)
+		return string(e.Scheme) + "://" + e.Address + "?" + e.Port().Query()
 	}
 	return string(e.Scheme) + "://" + e.Address
 }
@@ -66,8 +78,8 @@ const (
 	defaultPort   = "502" // registered for Modbus
 	defaultBaud   = 19200 // Modbus over Serial Line V1.02, section 2.5: 19200 8E1
 	defaultParity = "even"
-	minBaud       = 50
-	maxBaud       = 4_000_000
+	minBaud       = serialport.MinBaud
+	maxBaud       = serialport.MaxBaud
 )
 
 // mistake is a problem that does not know its place yet.
@@ -137,50 +149,24 @@ func parseSerialURL(scheme Scheme, u *url.URL) (Endpoint, *mistake) {
 	if err != nil {
 		return Endpoint{}, &mistake{fmt.Sprintf("%.80q are not URL parameters", u.RawQuery), "write baud=9600&parity=even&stop=1&bits=8"}
 	}
-	e := Endpoint{Scheme: scheme, Address: u.Path}
-	for key, values := range query {
-		if !slices.Contains([]string{"baud", "parity", "stop", "bits"}, key) || len(values) != 1 {
-			return Endpoint{}, &mistake{fmt.Sprintf("the URL parameter %.40q is unknown, or there twice", key), "use baud, parity, stop and bits, each once"}
-		}
-	}
-	return e.withSettings(query.Get("baud"), query.Get("parity"), query.Get("stop"), query.Get("bits"))
+	return Endpoint{Scheme: scheme, Address: u.Path}.withSettings(query)
 }
 
 // withSettings completes a serial endpoint; empty settings have their defaults.
-func (e Endpoint) withSettings(baud, parity, stop, bits string) (Endpoint, *mistake) {
-	e.Baud, e.Parity, e.StopBits, e.DataBits = defaultBaud, defaultParity, 1, 8
+func (e Endpoint) withSettings(query url.Values) (Endpoint, *mistake) {
+	defaults := serialport.Config{Baud: defaultBaud, Parity: defaultParity, StopBits: 1, DataBits: 8}
 	if e.Scheme == ASCII {
-		e.DataBits = 7 // Modbus over Serial Line V1.02, section 2.5.2
+		defaults.DataBits = 7 // Modbus over Serial Line V1.02, section 2.5.2
 	}
-	if baud != "" {
-		n, err := strconv.Atoi(baud)
-		if err != nil || n < minBaud || n > maxBaud {
-			return e, &mistake{fmt.Sprintf("%.40q is not a baud rate", baud), fmt.Sprintf("use %d to %d, such as 9600", minBaud, maxBaud)}
-		}
-		e.Baud = n
+	if bits := query.Get("bits"); bits != "" && bits != "8" && (bits != "7" || e.Scheme != ASCII) {
+		return e, &mistake{fmt.Sprintf("%.40q data bits do not carry %s", bits, e.Scheme), "use 8; only ascii goes with 7 as well"}
 	}
-	switch strings.ToLower(parity) {
-	case "":
-	case "none", "n":
-		e.Parity = "none"
-	case "even", "e":
-		e.Parity = "even"
-	case "odd", "o":
-		e.Parity = "odd"
-	default:
-		return e, &mistake{fmt.Sprintf("%.40q is not a parity", parity), "use none, even or odd"}
+	c, err := serialport.ParseSettings(e.Address, query, defaults)
+	var wrong *serialport.Mistake
+	if errors.As(err, &wrong) {
+		return e, &mistake{wrong.What, wrong.Remedy}
 	}
-	if stop != "" {
-		if stop != "1" && stop != "2" {
-			return e, &mistake{fmt.Sprintf("%.40q is not a number of stop bits", stop), "use 1 or 2"}
-		}
-		e.StopBits = int(stop[0] - '0')
-	}
-	if bits != "" {
-		if bits != "8" && (bits != "7" || e.Scheme != ASCII) {
-			return e, &mistake{fmt.Sprintf("%.40q data bits do not carry %s", bits, e.Scheme), "use 8; only ascii goes with 7 as well"}
-		}
-		e.DataBits = int(bits[0] - '0')
-	}
+	e.Baud, e.Parity, e.StopBits, e.DataBits = c.Baud, string(c.Parity), c.StopBits, c.DataBits
+	e.RTS, e.DTR, e.RS485 = c.RTS, c.DTR, c.RS485
 	return e, nil
 }

@@ -51,6 +51,7 @@ type Property struct {
 	CollectCycle  time.Duration  // how often it is read; never zero
 	ReportCycle   time.Duration  // how often the twin is reported at most; never zero
 	ReportToCloud bool           // whether the twin is reported at all
+	Deadband      float64        // the visitor's deadband, of a number: the twin is news when it differs by more; 0: every change
 	Visitor       map[string]any // the visitor's configData: the model's, overridden by the device's
 
 	// Desired is Device.spec.properties[].desired.value, verbatim; nil if the

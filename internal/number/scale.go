@@ -1,4 +1,4 @@
-package modbus
+package number
 
 import (
 	"math"
@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// scaler turns what a register holds into engineering units: raw*scale + offset.
+// scaler turns what a device holds into engineering units: raw*scale + offset.
 //
 // Scale and offset are taken as the decimals they were written as. An integer is
 // scaled in integers and divided once by a power of ten, so 205 with the scale 0.1 is the
@@ -20,6 +20,7 @@ type scaler struct {
 	mul, add int64   // scale and offset times ten to the decimals
 	pow      float64 // ten to the decimals
 	powInt   int64
+	decimals int
 	scale    float64
 	offset   float64
 }
@@ -32,8 +33,8 @@ const (
 
 func newScaler(scale, offset float64) scaler {
 	s := scaler{identity: scale == 1 && offset == 0, scale: scale, offset: offset}
-	mul, d1 := decimal(scale)
-	add, d2 := decimal(offset)
+	mul, d1 := decimalOf(scale)
+	add, d2 := decimalOf(offset)
 	d := max(d1, d2)
 	if mul == nil || add == nil || d > maxDecimals {
 		return s
@@ -45,13 +46,13 @@ func newScaler(scale, offset float64) scaler {
 		return s
 	}
 	s.exact, s.mul, s.add = true, mul.Int64(), add.Int64()
-	s.powInt = pow10(d).Int64()
+	s.powInt, s.decimals = pow10(d).Int64(), d
 	s.pow = float64(s.powInt)
 	return s
 }
 
-// decimal returns x as an integer and a number of decimals, from its shortest text.
-func decimal(x float64) (*big.Int, int) {
+// decimalOf returns x as an integer and a number of decimals, from its shortest text.
+func decimalOf(x float64) (*big.Int, int) {
 	text := strconv.FormatFloat(x, 'f', -1, 64)
 	whole, frac, _ := strings.Cut(text, ".")
 	if len(text) > 40 {
