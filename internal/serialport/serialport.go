@@ -1,177 +1,247 @@
-// Package serialport opens serial ports through go.bug.st/serial and gives
-// them what net.Conn has: deadlines that other goroutines may set.
+// Package serialport opens serial ports: go.bug.st/serial sets them up, Go's poller
+// reads them. They have what net.Conn has: deadlines that other goroutines may set.
 package serialport
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.bug.st/serial"
+	"golang.org/x/sys/unix"
 )
-
-// Parity is the parity of a Config.
-type Parity string
-
-// The parities.
-const (
-	None Parity = "none"
-	Even Parity = "even"
-	Odd  Parity = "odd"
-)
-
-// Config says which port, and how.
-type Config struct {
-	Path     string // best /dev/serial/by-id/…, which survives replugging
-	Baud     int
-	Parity   Parity // empty: none
-	StopBits int    // 1 or 2; 0: 1
-	DataBits int    // 5 to 8; 0: 8
-}
 
 // Port is an open serial port. Reads and writes may run at the same time, and
-// the deadlines and Close are safe from any goroutine; several Reads at once are not. It does not reopen: a Read
+// the deadlines and Close are safe from any goroutine. It does not reopen: a Read
 // or Write that fails with anything but os.ErrDeadlineExceeded is the port's end,
 // and the owner closes it and opens it anew, with a pause of his own.
 type Port struct {
 	path  string
-	port  serial.Port
-	read  atomic.Int64 // the deadline in nanoseconds since 1970; 0: none
-	write atomic.Int64
+	file  *os.File        // reads and writes; has the lock
+	raw   syscall.RawConn // of file
+	port  serial.Port     // sets up; another descriptor of the same tty
+	write atomic.Int64    // the deadline in nanoseconds since 1970; 0: none
+	mu    sync.Mutex      // guards config, and makes changes go one after the other
+	now   Config
 	close sync.Once
 	err   error // of Close
 }
 
-// slice is how long a Read waits before it looks at its deadline again, which
-// bounds how late a changed deadline is noticed.
-const slice = 10 * time.Millisecond
-
 // Open opens a port. It does not wait, so ctx only spares an open that nobody wants.
+// Path is followed each time: a link below /dev/serial/by-id leads to another tty after
+// replugging. A port that somebody else has is a *BusyError.
 func Open(ctx context.Context, c Config) (*Port, error) {
+	what := "open serial port " + c.Path
 	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("open serial port %s: %w", c.Path, err)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	mode, err := c.mode()
+	mode, err := c.mode(what)
 	if err != nil {
 		return nil, err
 	}
-	port, err := serial.Open(c.Path, mode)
+	device, err := filepath.EvalSymlinks(c.Path)
 	if err != nil {
-		return nil, fmt.Errorf("open serial port %s: %w", c.Path, err)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	if err := port.ResetInputBuffer(); err != nil {
-		return nil, errors.Join(fmt.Errorf("open serial port %s: empty its buffer: %w", c.Path, err), port.Close())
+	if pid := lockedBy(lockDir, device); pid != 0 {
+		return nil, &BusyError{Path: c.Path, PID: pid, Command: command(pid)}
 	}
-	return &Port{path: c.Path, port: port}, nil
+	file, err := openLocked(c.Path, device)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", what, err), file.Close())
+	}
+	p := &Port{path: c.Path, file: file, raw: raw}
+	if err := p.setUp(device, mode, c); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", what, err), p.Close())
+	}
+	return p, nil
 }
 
-// mode translates the settings.
-func (c Config) mode() (*serial.Mode, error) {
-	mode := &serial.Mode{BaudRate: c.Baud, DataBits: c.DataBits}
-	if mode.DataBits == 0 {
-		mode.DataBits = 8
+// openLocked opens the tty and locks it (flock(2)), which holds against every
+// program that asks, also against those of root, and ends with the process, however that ends.
+func openLocked(path, device string) (*os.File, error) {
+	// Not blocking: the open would wait for a carrier, and Reads would not be pollable.
+	fd, err := unix.Open(device, unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.EBUSY) { // somebody has it for himself: TIOCEXCL
+		return nil, busy(path, device)
 	}
-	switch c.Parity {
-	case "", None:
-		mode.Parity = serial.NoParity
-	case Even:
-		mode.Parity = serial.EvenParity
-	case Odd:
-		mode.Parity = serial.OddParity
-	default:
-		return nil, fmt.Errorf("open serial port %s: parity %q; use none, even or odd", c.Path, c.Parity)
+	if err != nil {
+		return nil, fmt.Errorf("open serial port %s: %w", path, err)
 	}
-	switch c.StopBits {
-	case 0, 1:
-		mode.StopBits = serial.OneStopBit
-	case 2:
-		mode.StopBits = serial.TwoStopBits
-	default:
-		return nil, fmt.Errorf("open serial port %s: %d stop bits; use 1 or 2", c.Path, c.StopBits)
+	err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) || err == nil && exclusive(fd) {
+		_ = unix.Close(fd) // nothing was written
+		return nil, busy(path, device)
 	}
-	return mode, nil
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("open serial port %s: lock it: %w", path, err)
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// exclusive reports whether somebody has the tty for himself, which root is not told by
+// open. A pseudo terminal keeps that mark when its holder is killed, so it says nothing there.
+func exclusive(fd int) bool {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || isPTY(st.Rdev) {
+		return false
+	}
+	on, err := unix.IoctlGetInt(fd, unix.TIOCGEXCL)
+	return err == nil && on != 0
+}
+
+// setUp makes a port of a locked file.
+func (p *Port) setUp(device string, mode *serial.Mode, c Config) (err error) {
+	if p.port, err = serial.Open(device, mode); err != nil {
+		return err
+	}
+	if err := p.file.SetDeadline(time.Time{}); err != nil {
+		return fmt.Errorf("poll it: %w", err)
+	}
+	if err := p.apply(c); err != nil {
+		return err
+	}
+	if err := p.port.ResetInputBuffer(); err != nil {
+		return fmt.Errorf("empty its buffer: %w", err)
+	}
+	return nil
+}
+
+// apply completes what the mode says, and checks what can be.
+func (p *Port) apply(c Config) error {
+	if err := p.setSignals(c); err != nil {
+		return err
+	}
+	_, err := p.control(func(fd int) (int, error) {
+		return 0, errors.Join(setRS485(fd, c.RS485), checkBaud(fd, c.Baud))
+	})
+	if err != nil {
+		return err
+	}
+	p.now = c
+	return nil
+}
+
+// control runs do on the descriptor, which stays open meanwhile.
+func (p *Port) control(do func(fd int) (int, error)) (n int, err error) {
+	failed := p.raw.Control(func(fd uintptr) { n, err = do(int(fd)) })
+	if failed != nil {
+		return 0, failed
+	}
+	return n, err
+}
+
+// SetMode changes the line while it is open. It first waits until all that was written has
+// left, at most until the write deadline. The Path of c does not count. When it fails, the
+// line may be half changed.
+func (p *Port) SetMode(c Config) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.change(c)
+}
+
+// SetBaud changes the rate alone, as SetMode does.
+func (p *Port) SetBaud(baud int) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := p.now
+	c.Baud = baud
+	return p.change(c)
+}
+
+func (p *Port) change(c Config) error {
+	what := "set up serial port " + p.path
+	mode, err := c.mode(what)
+	if err != nil {
+		return err
+	}
+	if err := p.drain(); err != nil {
+		return fmt.Errorf("%s: wait for what was written: %w", what, err)
+	}
+	if err := p.port.SetMode(mode); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if err := p.apply(c); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
 }
 
 // Read returns what has come, at least one byte, or os.ErrDeadlineExceeded once
-// the deadline is over. A deadline that passes during a Read is noticed within 10 ms.
+// the deadline is over. It takes no thread and no time while it waits.
 func (p *Port) Read(b []byte) (int, error) {
+	n, err := p.file.Read(b)
+	if errors.Is(err, io.EOF) { // what a tty gives that was hung up
+		return n, fmt.Errorf("read %s: the port is gone: %w", p.path, err)
+	}
+	return n, err
+}
+
+// Pending reads what is there already, whatever the deadline; (0, nil) means nothing.
+func (p *Port) Pending(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
-	for {
-		wait := slice
-		deadline := p.read.Load()
-		if deadline != 0 {
-			wait = min(wait, time.Duration(deadline-time.Now().UnixNano()))
-		}
-		n, err := p.wait(b, max(wait, 0))
-		if n > 0 || err != nil {
-			return n, err
-		}
-		if deadline != 0 && wait <= 0 {
-			return 0, fmt.Errorf("read %s: %w", p.path, os.ErrDeadlineExceeded)
-		}
-	}
-}
-
-// Pending reads what is there already; (0, nil) means nothing.
-func (p *Port) Pending(b []byte) (int, error) { return p.wait(b, 0) }
-
-func (p *Port) wait(b []byte, wait time.Duration) (int, error) {
-	if err := p.port.SetReadTimeout(wait); err != nil {
+	n, err := p.control(func(fd int) (int, error) { return unix.Read(fd, b) })
+	switch {
+	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+		return 0, nil
+	case err != nil:
 		return 0, fmt.Errorf("read %s: %w", p.path, err)
-	}
-	n, err := p.port.Read(b) // (0, nil) after wait
-	if err != nil {
-		return n, fmt.Errorf("read %s: %w", p.path, err)
+	case n == 0:
+		return 0, fmt.Errorf("read %s: the port is gone: %w", p.path, io.EOF)
 	}
 	return n, nil
 }
 
 // Write writes b. The kernel buffers it: Write only waits while that is full, and
-// the deadline is looked at before each part.
-func (p *Port) Write(b []byte) (int, error) {
-	done := 0
-	for done < len(b) {
-		if deadline := p.write.Load(); deadline != 0 && time.Now().UnixNano() >= deadline {
-			return done, fmt.Errorf("write %s: %w", p.path, os.ErrDeadlineExceeded)
-		}
-		n, err := p.port.Write(b[done:])
-		done += n
-		if err != nil {
-			return done, fmt.Errorf("write %s: %w", p.path, err)
-		}
-	}
-	return done, nil
-}
+// no longer than until the write deadline.
+func (p *Port) Write(b []byte) (int, error) { return p.file.Write(b) }
 
 // SetReadDeadline sets the deadline of the running and the next Reads; the zero time is none.
-func (p *Port) SetReadDeadline(t time.Time) error {
-	p.read.Store(nanos(t))
-	return nil
-}
+func (p *Port) SetReadDeadline(t time.Time) error { return p.file.SetReadDeadline(t) }
 
-// SetWriteDeadline sets the deadline of the next Writes; the zero time is none.
+// SetWriteDeadline sets the deadline of the running and the next Writes, and of what SetMode
+// and SetBaud wait for; the zero time is none.
 func (p *Port) SetWriteDeadline(t time.Time) error {
-	p.write.Store(nanos(t))
-	return nil
+	nanos := int64(0)
+	if !t.IsZero() {
+		nanos = t.UnixNano()
+	}
+	p.write.Store(nanos)
+	return p.file.SetWriteDeadline(t)
 }
 
-func nanos(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
+// expired returns an error once the write deadline has passed.
+func (p *Port) expired() error {
+	if at := p.write.Load(); at != 0 && time.Now().UnixNano() >= at {
+		return os.ErrDeadlineExceeded
 	}
-	return t.UnixNano()
+	return nil
 }
 
 // Close closes the port and ends a Read that waits. It is safe to call twice.
 func (p *Port) Close() error {
 	p.close.Do(func() {
-		if err := p.port.Close(); err != nil {
+		// A child that is being started has a copy of the descriptor for a moment; the lock shall not wait for it.
+		_, _ = p.control(func(fd int) (int, error) { return 0, unix.Flock(fd, unix.LOCK_UN) })
+		var err error
+		if p.port != nil {
+			err = p.port.Close()
+		}
+		if err = errors.Join(err, p.file.Close()); err != nil {
 			p.err = fmt.Errorf("close serial port %s: %w", p.path, err)
 		}
 	})
