@@ -52,7 +52,7 @@ func (c *conn) askLine(ctx context.Context, b *modbus.Block) ([]byte, time.Durat
 	c.block = b
 	c.read.Deadline, _ = ctx.Deadline()
 	if err := c.line.Do(ctx, &c.read); err != nil {
-		return nil, 0, lineFault(err)
+		return nil, 0, link.Fault(err)
 	}
 	return c.data, c.took, nil
 }
@@ -112,7 +112,7 @@ func (c *conn) Write(ctx context.Context, property string, value twin.Value) (tw
 		return verdictOf(client.Write(ctx, f.Table, f.Address, words))
 	}}
 	if err := c.line.Do(ctx, &request); err != nil {
-		return twin.Value{}, fmt.Errorf("write %s: %w", property, lineFault(err))
+		return twin.Value{}, fmt.Errorf("write %s: %w", property, link.Fault(err))
 	}
 	return held, nil
 }
@@ -139,17 +139,6 @@ func verdictOf(err error) error {
 		return &verdict{err, link.ErrSilent}
 	case errors.Is(err, modbus.ErrDown):
 		return &verdict{err, link.ErrDown}
-	}
-	return err
-}
-
-// lineFault gives the line's own errors their word.
-func lineFault(err error) error {
-	switch {
-	case errors.Is(err, link.ErrSuspended): // by a text: it must not look like a silence of now
-		return &mapper.Fault{Why: mapper.Reason(err), Err: errors.New(err.Error())}
-	case errors.Is(err, link.ErrBusy), errors.Is(err, link.ErrWaited):
-		return &mapper.Fault{Why: "busy", Err: err}
 	}
 	return err
 }

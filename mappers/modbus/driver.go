@@ -54,9 +54,8 @@ func dialer(e modbus.Endpoint) modbus.Dialer {
 	if !e.Scheme.Serial() {
 		return modbus.DialNetwork(e)
 	}
-	config := serialport.Config{Path: e.Address, Baud: e.Baud, Parity: serialport.Parity(e.Parity), StopBits: e.StopBits, DataBits: e.DataBits}
 	return func(ctx context.Context) (modbus.Stream, error) {
-		port, err := serialport.Open(ctx, config)
+		port, err := serialport.Open(ctx, e.Port())
 		if err != nil {
 			return nil, err
 		}

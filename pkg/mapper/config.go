@@ -27,9 +27,10 @@ const (
 	// DefaultWriteTimeout is how long a device may take to show a written value.
 	DefaultWriteTimeout = 10 * time.Second
 
-	// DefaultCallTimeout ends one call of the driver: longer than a slow serial
-	// device with retries needs, so that it only ever ends a call that hangs.
-	DefaultCallTimeout = time.Minute
+	// DefaultCallTimeout ends one call of the driver: longer than the slowest
+	// device needs, so that it only ever ends a call that hangs. A meter that is read at 300 baud
+	// (IEC 62056-21, mode A) sends 30 bytes a second, and 8 KiB at most.
+	DefaultCallTimeout = 5 * time.Minute
 )
 
 // Config says what a Mapper is made of. Driver, Source, Bus and Twins are needed.

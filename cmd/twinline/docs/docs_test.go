@@ -14,6 +14,7 @@ import (
 	"github.com/twinline/twinline/internal/modbus"
 	"github.com/twinline/twinline/internal/rule"
 	"github.com/twinline/twinline/internal/schema"
+	"github.com/twinline/twinline/internal/serial"
 )
 
 var update = flag.Bool("update", false, "write docs/spec")
@@ -21,7 +22,10 @@ var update = flag.Bool("update", false, "write docs/spec")
 const spec = "../../../docs/spec"
 
 func pages() []Page {
-	return Pages(Protocol{Name: modbus.Protocol, Tables: []*schema.Table{modbus.DeviceTable(), modbus.VisitorTable()}})
+	return Pages(
+		Protocol{Name: modbus.Protocol, Tables: []*schema.Table{modbus.DeviceTable(), modbus.VisitorTable()}},
+		Protocol{Name: serial.Protocol, Tables: []*schema.Table{serial.DeviceTable(), serial.VisitorTable()}},
+	)
 }
 
 // TestPagesAreUpToDate fails when a table has changed and docs/spec has not;

@@ -1,0 +1,301 @@
+package serial
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/twinline/twinline/internal/number"
+	"github.com/twinline/twinline/pkg/twin"
+)
+
+// Field is one property: which frames have it, where in them, and how it
+// becomes a value. A Field is immutable and safe for concurrent use.
+type Field struct {
+	Property string
+	Writable bool
+	// Request is the index of the request in Declaration.Requests whose answer has
+	// it; Unasked where the device says it by itself, and Assumed where it is what was written last.
+	Request int
+
+	when   recogniser
+	source source
+	binary bool
+	format number.Format
+	bad    []refusal
+	write  *Write
+}
+
+// What a Field's Request is if no request brings it.
+const (
+	Unasked = -1
+	Assumed = -2
+)
+
+// refusal is an answer or a frame that is no value.
+type refusal struct {
+	why   string
+	match *regexp.Regexp
+}
+
+// refusedBy returns the word of the first refusal that frame matches.
+func refusedBy(list []refusal, frame []byte) (string, bool) {
+	for i := range list {
+		if list[i].match.Match(frame) {
+			return list[i].why, true
+		}
+	}
+	return "", false
+}
+
+// Of reports whether a message has the property.
+func (f *Field) Of(m *Message) bool { return f.when.matches(m) && f.source.in(m) }
+
+// Decode returns the property's value in a message that has it. The value is
+// zero where the quality is bad: "missing" (its place is not there), what the
+// declaration calls bad, and what number.Format calls bad.
+func (f *Field) Decode(m *Message) (twin.Value, twin.Quality) {
+	if why, bad := refusedBy(f.bad, m.Data); bad {
+		return twin.Value{}, twin.Bad(why)
+	}
+	if f.binary {
+		b, ok := f.source.bytes(m)
+		if !ok {
+			return twin.Value{}, badMissing
+		}
+		return f.format.Decode(b)
+	}
+	text, quality := f.source.text(m)
+	if quality.IsBad() {
+		return twin.Value{}, quality
+	}
+	v, q := f.format.DecodeText(text)
+	if q.IsGood() && !quality.IsGood() {
+		q = quality
+	}
+	return v, q
+}
+
+const badMissing twin.Quality = "bad:missing"
+
+// recogniser says which messages have a property.
+type recogniser struct {
+	prefix []byte
+	match  *regexp.Regexp
+	equals []equal
+}
+
+type equal struct {
+	source source
+	want   string
+}
+
+func (r *recogniser) matches(m *Message) bool {
+	if !hasPrefix(m.Data, r.prefix) || (r.match != nil && !r.match.Match(m.Data)) {
+		return false
+	}
+	for i := range r.equals {
+		if got, quality := r.equals[i].source.text(m); quality.IsBad() || strings.TrimSpace(got) != r.equals[i].want {
+			return false
+		}
+	}
+	return true
+}
+
+func hasPrefix(b, prefix []byte) bool {
+	return len(b) >= len(prefix) && string(b[:len(prefix)]) == string(prefix)
+}
+
+// sourceKind is a way to find a value in a message.
+type sourceKind uint8
+
+const (
+	byNone sourceKind = iota
+	byRegex
+	byColumn
+	byName
+	byPointer
+	byPlace
+	byField
+)
+
+// source is where in a message a value is.
+type source struct {
+	kind      sourceKind
+	match     *regexp.Regexp // byRegex
+	group     int            // of match
+	column    int
+	separator string
+	name      string   // byName, byField
+	pointer   []string // byPointer
+	at        int      // byPlace
+	length    int      // byPlace
+}
+
+// in reports whether the message has the place of the value; one without is none of the property's.
+func (s *source) in(m *Message) bool {
+	switch s.kind {
+	case byRegex:
+		return s.match.Match(m.Data)
+	case byColumn:
+		_, ok := m.column(s.column, s.separator)
+		return ok
+	case byPlace:
+		_, ok := s.bytes(m)
+		return ok
+	case byName:
+		_, ok := m.pair(s.name)
+		return ok
+	case byPointer:
+		_, ok := m.pointer(s.pointer)
+		return ok
+	case byField:
+		if m.Telegram == nil {
+			return false
+		}
+		_, ok := m.Telegram.Field(s.name)
+		return ok
+	}
+	return true
+}
+
+// text returns the value's text, or a bad quality.
+func (s *source) text(m *Message) (text string, quality twin.Quality) {
+	ok := false
+	switch s.kind {
+	case byRegex:
+		if at := s.match.FindSubmatchIndex(m.Data); at != nil && at[2*s.group] >= 0 {
+			text, ok = string(m.Data[at[2*s.group]:at[2*s.group+1]]), true
+		}
+	case byColumn:
+		text, ok = m.column(s.column, s.separator)
+	case byName:
+		text, ok = m.pair(s.name)
+	case byPointer:
+		text, ok = m.pointer(s.pointer)
+	case byPlace:
+		var b []byte
+		if b, ok = s.bytes(m); ok {
+			text = string(b)
+		}
+	case byField:
+		if m.Telegram == nil {
+			return "", badMissing
+		}
+		f, found := m.Telegram.Field(s.name)
+		if found && f.Quality.IsBad() {
+			return "", f.Quality
+		}
+		text, ok, quality = f.Text, found, f.Quality
+	}
+	if !ok {
+		return "", badMissing
+	}
+	return text, quality
+}
+
+// bytes returns the value's bytes, where it is by its place.
+func (s *source) bytes(m *Message) ([]byte, bool) {
+	at := s.at
+	if at < 0 {
+		at += len(m.Data)
+	}
+	if s.kind != byPlace || at < 0 || at+s.length > len(m.Data) {
+		return nil, false
+	}
+	return m.Data[at : at+s.length], true
+}
+
+// String names the source, the same for the same place.
+func (s *source) String() string {
+	switch s.kind {
+	case byRegex:
+		return fmt.Sprintf("group %d of %q", s.group, s.match)
+	case byColumn:
+		return fmt.Sprintf("column %d parted by %q", s.column, s.separator)
+	case byName:
+		return "name " + s.name
+	case byPointer:
+		return "pointer /" + strings.Join(s.pointer, "/")
+	case byPlace:
+		return fmt.Sprintf("%d bytes at %d", s.length, s.at)
+	case byField:
+		return "field " + s.name
+	}
+	return "nothing"
+}
+
+// Write is how a property is set.
+type Write struct {
+	Raw bool // without framing and check
+	Request
+	assume bool
+	inHex  bool
+	// bare is what is sent, with its framing to come, but for ${value}.
+	bare template
+}
+
+// Command returns the request that sets the property, and the value that a read
+// shows when it has taken effect: the nearest that the format can say.
+func (f *Field) Command(c *Config, v twin.Value) (Request, twin.Value, error) {
+	r := f.write.Request
+	var held twin.Value
+	payload, err := f.payload(v, &held)
+	if err != nil {
+		return r, held, fmt.Errorf("write %s: %w", f.Property, err)
+	}
+	r.Send = c.frame(payload, f.write.Raw)
+	return r, held, nil
+}
+
+// payload fills in the value.
+func (f *Field) payload(v twin.Value, held *twin.Value) ([]byte, error) {
+	if f.binary {
+		b, h, err := f.format.Encode(v)
+		*held = h
+		return f.write.bare.fill(func(*part) []byte { return b }), err
+	}
+	text, h, err := f.format.EncodeText(v)
+	if err != nil {
+		return nil, err
+	}
+	*held = h
+	var failed error
+	out := f.write.bare.fill(func(p *part) []byte {
+		said, err := p.format(text)
+		if err != nil {
+			failed = err
+			return nil
+		}
+		shown, quality := f.format.DecodeText(said)
+		if quality.IsBad() {
+			failed = fmt.Errorf("%s would be sent as %q, which reads back as %s", v, said, quality)
+		}
+		*held = shown
+		return []byte(said)
+	})
+	return out, failed
+}
+
+// Assume returns the value that is taken for the property's after it was written.
+func (f *Field) Assume() bool { return f.Request == Assumed }
+
+// Time returns when the message's values were true: by the instrument's own clock
+// where it tells and is believed, else when the message came.
+func (c *Config) Time(m *Message) (at time.Time, quality twin.Quality) {
+	if c.Arrival || m.Telegram == nil || m.Telegram.Time.IsZero() {
+		return m.At, ""
+	}
+	if off := m.Telegram.Time.Sub(m.At); off > maxClockError || off < -maxClockError {
+		return m.At, uncertainClock
+	}
+	return m.Telegram.Time, ""
+}
+
+const (
+	// maxClockError is what a clock of an instrument may be off and still be
+	// believed: more than a wrong time zone, less than a battery that was empty.
+	maxClockError  = 24 * time.Hour
+	uncertainClock = twin.Quality("uncertain:clock")
+)

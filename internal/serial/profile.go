@@ -1,0 +1,114 @@
+package serial
+
+import (
+	"bytes"
+	"embed"
+	"fmt"
+	"path"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/twinline/twinline/internal/dsmr"
+	"github.com/twinline/twinline/internal/iec62056"
+	"github.com/twinline/twinline/internal/nmea"
+	"github.com/twinline/twinline/internal/serialport"
+	"github.com/twinline/twinline/internal/sml"
+	"github.com/twinline/twinline/internal/telegram"
+)
+
+//go:embed profiles/*.yaml
+var profileFiles embed.FS
+
+// profile is what one name stands for.
+type profile struct {
+	name    string
+	keys    map[string]any    // of the device's configData
+	fields  map[string]any    // named visitors
+	numbers map[string]any    // keys of every visitor of a number
+	usual   serialport.Config // settings of the line
+	decode  decoder           // nil: the fields say where their values are
+	dialog  bool              // of IEC 62056-21
+}
+
+// profileFile is one of profiles/*.yaml.
+type profileFile struct {
+	Title   string         `json:"title"`
+	Source  string         `json:"source"`  // the specification that it follows
+	Line    string         `json:"line"`    // usual settings, as the query of a URL
+	Decode  string         `json:"decode"`  // the library that takes its frames apart
+	Config  map[string]any `json:"config"`  // keys of the device's configData
+	Fields  map[string]any `json:"fields"`  // what visitors may name as field: keys of a visitor
+	Numbers map[string]any `json:"numbers"` // keys of every visitor of an INT, FLOAT or DOUBLE
+}
+
+// decoders are the libraries by which profiles take frames apart.
+func decoders() map[string]decoder {
+	sentences := nmea.New()
+	return map[string]decoder{
+		"nmea":     func(frame []byte) (telegram.Telegram, error) { return sentences.Decode(sentence(frame)) },
+		"iec62056": iec62056.DecodeMessage,
+		"dsmr":     dsmr.Decode,
+		"sml":      sml.Decode,
+	}
+}
+
+// sentence cuts a line down to the NMEA sentence in it: noise may stand before.
+func sentence(line []byte) []byte {
+	line = bytes.TrimRight(line, "\r\n")
+	for _, start := range []byte{'$', '!'} {
+		if i := bytes.LastIndexByte(line, start); i >= 0 {
+			return line[i:]
+		}
+	}
+	return line
+}
+
+// ProfileNames lists the profiles.
+func ProfileNames() []string {
+	entries, _ := profileFiles.ReadDir("profiles") // embedded: it is there
+	var names []string
+	for _, e := range entries {
+		names = append(names, strings.TrimSuffix(e.Name(), ".yaml"))
+	}
+	return names
+}
+
+// profileOf reads a profile; false if there is none of the name.
+func profileOf(name string) (profile, bool) {
+	for _, known := range ProfileNames() {
+		if strings.EqualFold(known, name) {
+			p, err := readProfile(known)
+			return p, err == nil
+		}
+	}
+	return profile{}, false
+}
+
+func readProfile(name string) (profile, error) {
+	var file profileFile
+	data, err := profileFiles.ReadFile(path.Join("profiles", name+".yaml"))
+	if err == nil {
+		err = yaml.UnmarshalStrict(bytes.TrimSpace(data), &file)
+	}
+	if err != nil {
+		return profile{}, fmt.Errorf("profile %s: %w", name, err)
+	}
+	p := profile{name: name, keys: file.Config, fields: file.Fields, numbers: file.Numbers, usual: defaults()}
+	if file.Decode != "" {
+		var ok bool
+		if p.decode, ok = decoders()[file.Decode]; !ok {
+			return p, fmt.Errorf("profile %s: no decoder %q", name, file.Decode)
+		}
+	}
+	p.dialog = file.Decode == "iec62056"
+	if file.Line != "" {
+		e, wrong := parseURL("serial:///dev/null?"+file.Line, p.usual)
+		if wrong != nil {
+			return p, fmt.Errorf("profile %s: %s", name, wrong.what)
+		}
+		p.usual = e.Settings
+		p.usual.Path = ""
+	}
+	return p, nil
+}
