@@ -10,6 +10,8 @@ packages=(
   libmodbus-dev            # another one, in C
   gcc libc6-dev            # compiles the libmodbus peers
   socat                    # pairs of pseudo terminals
+  ser2net                  # a device server, raw and RFC 2217
+  gpsd gpsd-clients        # gpsfake plays a GPS receiver
 )
 missing=()
 for p in "${packages[@]}"; do

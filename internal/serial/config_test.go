@@ -1,6 +1,7 @@
 package serial
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -279,6 +280,46 @@ func FuzzTemplate(f *testing.F) {
 			if bound, err := tpl.bind(values, false); err == nil {
 				require.Empty(t, bound.names())
 				bound.fill(nil)
+			}
+		}
+	})
+}
+
+// FuzzParse looks for declarations that neither give a device nor say why.
+func FuzzParse(f *testing.F) {
+	f.Add(`{"url":"serial:///dev/x","requests":{"q":{"send":"${a}?","reply":{"match":"^${a}"}}},"values":{"a":1}}`, `{"request":"q","regex":"=(.*)","write":{"send":"x${value:%d}"}}`)
+	f.Add(`{"url":"tcp://h:1","framing":{"kind":"length","offset":1,"start":"\\x02"},"check":{"kind":"crc-16/modbus","encoding":"hex"}}`, `{"at":1,"type":"uint16","order":"little","bit":3,"enum":{"1":"a"}}`)
+	f.Add(`{"url":"rfc2217://h:1","profile":"iec62056","meter":{"mode":"d"},"sender":"x"}`, `{"field":"1.8.0","sentinels":["x"],"scale":0.1}`)
+	f.Fuzz(func(t *testing.T, config, visitor string) {
+		var c, v keys
+		if json.Unmarshal([]byte(config), &c) != nil || json.Unmarshal([]byte(visitor), &v) != nil || c == nil {
+			return
+		}
+		d := twin.Device{ID: twin.DeviceID{Namespace: "default", Name: "x"}, Protocol: Protocol, Config: c}
+		for i, typ := range []twin.Type{twin.TypeDouble, twin.TypeInt, twin.TypeString, twin.TypeBoolean, twin.TypeBytes} {
+			d.Properties = append(d.Properties, twin.Property{Name: string(typ), Type: typ, Writable: i%2 == 0, Visitor: v})
+		}
+		decl, problems := Parse(&d)
+		require.True(t, decl != nil || len(problems) > 0)
+		for _, p := range problems {
+			require.NotEmpty(t, p.Field)
+			require.NotEmpty(t, p.What)
+			require.NotEmpty(t, p.Remedy)
+		}
+		if decl == nil {
+			return
+		}
+		require.Empty(t, decl.Config.Framing.Problems())
+		for i := range decl.Fields {
+			field := &decl.Fields[i]
+			m := &Message{Data: []byte("a=1,2;{}")}
+			if field.Of(m) {
+				value, quality := field.Decode(m)
+				require.Equal(t, quality.IsBad(), value.IsZero())
+				require.True(t, quality.Valid(), quality)
+			}
+			if field.Writable {
+				_, _, _ = field.Command(&decl.Config, twin.IntValue(1))
 			}
 		}
 	})

@@ -162,7 +162,7 @@ func (s Suite) read(t *testing.T, conn mapper.Conn, d twin.Device) []twin.Readin
 	readings := s.readNames(t, conn, names)
 	for i := range readings {
 		if readings[i].Quality == mapper.NothingNew {
-			readings[i] = s.said(t, func() twin.Reading { return s.readNames(t, conn, names[i : i+1])[0] })
+			readings[i] = s.said(t, func() twin.Reading { return s.readNames(t, conn, names[i:i+1])[0] })
 		}
 	}
 	return readings

@@ -36,23 +36,14 @@ func (p *plant) startEdge(t *testing.T) {
 // overlay writes the overlay of this run and returns its folder.
 func (p *plant) overlay(t *testing.T) string {
 	t.Helper()
-	tty, err := filepath.EvalSymlinks(filepath.Join(p.dir, "rtu0"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	line, err := p.stack.SerialLine("suite-rtu0", tty)
-	if err != nil {
-		t.Fatal(err)
-	}
+	line, bath := p.serialLine(t, "rtu0"), p.serialLine(t, tapName)
 	volumes, err := p.stack.HostDir("suite")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		for _, path := range []string{line, volumes} {
-			if err := os.RemoveAll(path); err != nil {
-				t.Error(err)
-			}
+		if err := os.RemoveAll(volumes); err != nil {
+			t.Error(err)
 		}
 	})
 	folder := filepath.Join(p.dir, "edge")
@@ -69,12 +60,33 @@ func (p *plant) overlay(t *testing.T) string {
 		_, ports[part], _ = net.SplitHostPort(p.api[part])
 		flags[part] = []string{"--bus=" + p.stack.Broker, "--listen=" + p.api[part], "--metrics=" + p.metrics[part]}
 	}
-	flags["modbus-mapper"] = append(flags["modbus-mapper"], "--metaserver="+p.stack.MetaServer)
+	for _, mapper := range []string{"modbus-mapper", "serial-mapper"} {
+		flags[mapper] = append(flags[mapper], "--metaserver="+p.stack.MetaServer)
+	}
 	flags["uplink"] = append(flags["uplink"], "--to=servicebus://"+strings.TrimPrefix(p.stack.ServiceBus, "http://"), "--rate=5")
-	data := map[string]any{"Base": base, "Token": p.token, "Volumes": volumes, "SerialLine": line, "API": ports, "Flags": flags}
+	data := map[string]any{"Base": base, "Token": p.token, "Volumes": volumes, "SerialLine": line, "BathLine": bath, "API": ports, "Flags": flags}
 	p.write(t, "edge/reaction.yaml", render(t, "reaction.yaml", p))
 	p.write(t, "edge/kustomization.yaml", render(t, "edge/kustomization.yaml", data))
 	return folder
+}
+
+// serialLine gives a line of the plant a path that pods can mount.
+func (p *plant) serialLine(t *testing.T, name string) string {
+	t.Helper()
+	tty, err := filepath.EvalSymlinks(filepath.Join(p.dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, err := p.stack.SerialLine("suite-"+name, tty)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(line); err != nil {
+			t.Error(err)
+		}
+	})
+	return line
 }
 
 // pod is what the suite needs to know of one.

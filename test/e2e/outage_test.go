@@ -92,6 +92,7 @@ func (p *plant) devicesNow(t *testing.T) (map[string]map[string]string, error) {
 	}
 	want["furnace-1"]["mode"], want["furnace-2"]["mode"] = "boost", "off"
 	want["meter-1"]["limit"] = "-42"
+	want["bath-1"]["setpoint"], want["bath-1"]["mode"] = "33.5", "heat"
 	for _, pump := range p.Pumps {
 		if masters[pump.Line] == nil {
 			masters[pump.Line] = dial(t, pump.Line)
@@ -324,12 +325,12 @@ func (p *plant) settle(t *testing.T) {
 		}
 		return err
 	})
-	// Without a mapper there are no new samples: what is there can be counted.
-	if _, err := p.stack.Kubectl(ctx, nil, "-n", edgeNamespace, "delete", "daemonset", "modbus-mapper", "--timeout=60s"); err != nil {
+	// Without mappers there are no new samples: what is there can be counted.
+	if _, err := p.stack.Kubectl(ctx, nil, "-n", edgeNamespace, "delete", "daemonset", "modbus-mapper", "serial-mapper", "--timeout=60s"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 120*time.Second, "the mapper is gone", func() error {
-		pods, err := p.pods(ctx, "app=modbus-mapper")
+	eventually(t, 120*time.Second, "the mappers are gone", func() error {
+		pods, err := p.pods(ctx, "app in (modbus-mapper,serial-mapper)")
 		if err == nil && len(pods) > 0 {
 			err = fmt.Errorf("%d pods", len(pods))
 		}

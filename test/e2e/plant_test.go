@@ -62,6 +62,8 @@ type plant struct {
 	GaugeLine   string
 	MeterLine   string // the path that the mapper opens, or that the simulator makes
 	MeterUnits  []int
+	BathLine    string // as MeterLine
+	Receiver    string // the address of a device server
 	Pumps       []pump
 
 	token    string
@@ -72,13 +74,14 @@ type plant struct {
 
 	recorder   *recorder
 	simulator  *process
+	tap        *process // between the bath and its mapper
 	telemetry  *process
 	storage    *process
 	devicemgmt *process
 }
 
 // The parts that run as pods, and as processes.
-func edgeParts() []string  { return []string{"modbus-mapper", "uplink", "reactor"} }
+func edgeParts() []string  { return []string{"modbus-mapper", "serial-mapper", "uplink", "reactor"} }
 func cloudParts() []string { return []string{"telemetry", "storage", "devicemgmt"} }
 
 // newPlant brings all of it up, empty of what earlier runs have left.
@@ -126,20 +129,21 @@ func binaries(t *testing.T) string {
 // addresses gives every part and line a port of its own.
 func (p *plant) addresses(t *testing.T) {
 	t.Helper()
-	free := freeAddresses(t, 2+pumpLines+2*6)
+	parts := append(edgeParts(), cloudParts()...)
+	free := freeAddresses(t, 3+pumpLines+2*len(parts))
 	take := func() string {
 		address := free[0]
 		free = free[1:]
 		return address
 	}
-	p.FurnaceLine, p.GaugeLine = take(), take()
+	p.FurnaceLine, p.GaugeLine, p.Receiver = take(), take(), take()
 	for line := range pumpLines {
 		address := take()
 		for unit := range pumpsPerLine {
 			p.Pumps = append(p.Pumps, pump{fmt.Sprintf("pump-%02d", line*pumpsPerLine+unit+1), address, unit + 1})
 		}
 	}
-	for _, part := range append(edgeParts(), cloudParts()...) {
+	for _, part := range parts {
 		p.api[part], p.metrics[part] = take(), take()
 	}
 }
@@ -198,8 +202,8 @@ func (p *plant) write(t *testing.T, name string, data []byte) string {
 func (p *plant) simulate(t *testing.T) {
 	t.Helper()
 	onHost := *p
-	onHost.MeterLine = filepath.Join(p.dir, "rtu0")
-	p.MeterLine = "/dev/rtu0"
+	onHost.MeterLine, onHost.BathLine = filepath.Join(p.dir, "rtu0"), filepath.Join(p.dir, "bath")
+	p.MeterLine, p.BathLine = "/dev/rtu0", "/dev/bath"
 	devices := p.write(t, "simulated/devices.yaml", render(t, "plant.yaml", onHost))
 	script := p.write(t, "simulated/script.yaml", render(t, "simulation.yaml", onHost))
 	p.simulator = launch(t, p.dir, "simulator", filepath.Join(p.bin, "twinline"), "simulate", "-f", devices, "-f", script)
@@ -215,6 +219,7 @@ func (p *plant) simulate(t *testing.T) {
 		}
 		return shows(t.Context(), p.Pumps[len(p.Pumps)-1].Line, pumpsPerLine, holdingTable, 0, 0, 0)
 	})
+	p.tapBath(t, onHost.BathLine)
 }
 
 // startCloud starts the cloud parts as an operator would outside of a cluster.

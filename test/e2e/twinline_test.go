@@ -21,6 +21,7 @@ func TestTwinline(t *testing.T) {
 		{"devices become twins", p.testTwins},
 		{"a wrong declaration harms nobody", p.testBrokenDevice},
 		{"desired values reach the registers", p.testDesired},
+		{"desired values reach an instrument on a serial line", p.testSerial},
 		{"a restart of the mapper writes nothing", p.testMapperRestart},
 		{"samples reach the database", p.testTelemetry},
 		{"a second node sends by HTTPS", p.testHTTPS},

@@ -115,6 +115,7 @@ func (p *plant) constants() map[string]map[string]string {
 	meter := map[string]string{"energy": "9007199254740993", "label": "M-4711", "limit": "-5"}
 	want := map[string]map[string]string{
 		"furnace-1": furnace, "furnace-2": maps.Clone(furnace), "meter-1": meter, "meter-2": maps.Clone(meter), "gauge-1": gaugeConstants(),
+		"bath-1": {"temperature": "20.5", "setpoint": "21", "mode": "hold"}, "receiver-1": {"speed": "12.5", "altitude": "545.4"},
 	}
 	for _, pump := range p.Pumps {
 		want[pump.Name] = map[string]string{"flow": "0", "head": "0", "speed": "0", "valve": "false"}
@@ -130,7 +131,7 @@ func gaugeConstants() map[string]string {
 // holds some of them against the registers as they are on the wire.
 func (p *plant) testTwins(t *testing.T) {
 	on(t, kubernetes, kubeEdge, broker, containerd)
-	p.concerns(t, "modbus-mapper", "devicemgmt", "simulator")
+	p.concerns(t, "modbus-mapper", "serial-mapper", "devicemgmt", "simulator")
 	ctx := t.Context()
 	want := p.constants()
 	eventually(t, 120*time.Second, fmt.Sprintf("DeviceStatus of %d devices", len(want)), func() error {
