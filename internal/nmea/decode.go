@@ -69,7 +69,7 @@ func New() *Decoder {
 //
 // Time is set by RMC with a valid fix and by ZDA, which have a date; two digits of a year
 // are 1980 to 2079. A date that a receiver has wrong by 1024 weeks is not put right.
-// Other types have the time of day only, and Time is zero.
+// GGA, GLL and GNS with a fix have the time of day: Daytime. Time is zero for all but the first two.
 //
 // Errors wrap ErrChecksum or ErrFormat.
 func (d *Decoder) Decode(line []byte) (telegram.Telegram, error) {
@@ -88,6 +88,7 @@ func (d *Decoder) Decode(line []byte) (telegram.Telegram, error) {
 		r.judge(d.guards[out.Kind])
 		r.measure(d.tables)
 		out.Fields, out.Time = r.fields, r.time()
+		out.Daytime, out.HasDaytime = r.daytime()
 	}
 	return out, nil
 }

@@ -288,6 +288,25 @@ func (r *reading) time() time.Time {
 	return time.Time{}
 }
 
+// daytime returns the time of day of a sentence that has no date and vouches for its time.
+func (r *reading) daytime() (time.Duration, bool) {
+	switch s := r.sentence.(type) {
+	case nmea.GGA:
+		if s.FixQuality != nmea.Invalid && s.FixQuality != "" {
+			return since(s.Time)
+		}
+	case nmea.GLL:
+		if s.Validity == nmea.ValidGLL {
+			return since(s.Time)
+		}
+	case nmea.GNS:
+		if strings.Trim(strings.Join(s.Mode, ""), nmea.NoFixGNS) != "" {
+			return since(s.Time)
+		}
+	}
+	return 0, false
+}
+
 // at returns the time of day on a day.
 func at(day time.Time, t nmea.Time) time.Time {
 	after, ok := since(t)

@@ -284,18 +284,38 @@ func (f *Field) Assume() bool { return f.Request == Assumed }
 // Time returns when the message's values were true: by the instrument's own clock
 // where it tells and is believed, else when the message came.
 func (c *Config) Time(m *Message) (at time.Time, quality twin.Quality) {
-	if c.Arrival || m.Telegram == nil || m.Telegram.Time.IsZero() {
+	if c.Arrival || m.Telegram == nil || (m.Telegram.Time.IsZero() && !m.Telegram.HasDaytime) {
 		return m.At, ""
 	}
-	if off := m.Telegram.Time.Sub(m.At); off > maxClockError || off < -maxClockError {
+	at, most := m.Telegram.Time, maxClockError
+	if m.Telegram.HasDaytime {
+		at, most = nearest(m.Telegram.Daytime, m.At), maxDaytimeError
+	}
+	if off := at.Sub(m.At); off > most || off < -most {
 		return m.At, uncertainClock
 	}
-	return m.Telegram.Time, ""
+	return at, ""
+}
+
+// nearest returns the time of day on the day that brings it nearest to now.
+func nearest(daytime time.Duration, now time.Time) time.Time {
+	const day = 24 * time.Hour
+	at := now.UTC().Truncate(day).Add(daytime)
+	switch off := at.Sub(now); {
+	case off > day/2:
+		return at.Add(-day)
+	case off < -day/2:
+		return at.Add(day)
+	}
+	return at
 }
 
 const (
 	// maxClockError is what a clock of an instrument may be off and still be
 	// believed: more than a wrong time zone, less than a battery that was empty.
-	maxClockError  = 24 * time.Hour
-	uncertainClock = twin.Quality("uncertain:clock")
+	maxClockError = 24 * time.Hour
+	// maxDaytimeError is the same for a time of day, whose clock is that of the satellites:
+	// more than any leap second and slow line, less than a time zone.
+	maxDaytimeError = 15 * time.Minute
+	uncertainClock  = twin.Quality("uncertain:clock")
 )

@@ -112,6 +112,34 @@ func TestCommands(t *testing.T) {
 	}
 }
 
+func TestTimesOfDayAreOfTheNearestDay(t *testing.T) {
+	const minute = time.Minute
+	for name, test := range map[string]struct {
+		now, said string
+		want      time.Duration // from now
+		quality   twin.Quality
+	}{
+		"same":            {"12:00", "12:00", 0, ""},
+		"a bit ago":       {"12:00", "11:59", -minute, ""},
+		"before midnight": {"00:01", "23:59", -2 * minute, ""},
+		"after midnight":  {"23:59", "00:01", 2 * minute, ""},
+		"at the bound":    {"12:00", "12:15", 15 * minute, ""},
+		"beyond":          {"12:00", "12:16", 0, "uncertain:clock"},
+		"another zone":    {"12:00", "13:00", 0, "uncertain:clock"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			now, err := time.Parse("2006-01-02 15:04", "2026-03-01 "+test.now)
+			require.NoError(t, err)
+			said, err := time.Parse("15:04", test.said)
+			require.NoError(t, err)
+			daytime := time.Duration(said.Hour())*time.Hour + time.Duration(said.Minute())*minute
+			at, quality := (&Config{}).Time(&Message{At: now, Telegram: &telegram.Telegram{Daytime: daytime, HasDaytime: true}})
+			require.Equal(t, now.Add(test.want), at)
+			require.Equal(t, test.quality, quality)
+		})
+	}
+}
+
 func TestClocks(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for name, test := range map[string]struct {

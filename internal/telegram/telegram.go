@@ -22,6 +22,10 @@ type Telegram struct {
 	Sender string
 	// Time is the time by the instrument's own clock, UTC; zero: the frame carries none.
 	Time time.Time
+	// Daytime is the time of day by that clock, UTC, of a frame that gives no date: how
+	// long after midnight. It counts where HasDaytime is set, and Time is zero then.
+	Daytime    time.Duration
+	HasDaytime bool
 	// Fields are in the frame's order; names are unique.
 	Fields []Field
 }
