@@ -18,7 +18,9 @@ import (
 	"github.com/twinline/twinline/internal/app"
 	"github.com/twinline/twinline/internal/modbus"
 	"github.com/twinline/twinline/internal/schema"
+	"github.com/twinline/twinline/internal/serial"
 	modbusdriver "github.com/twinline/twinline/mappers/modbus"
+	serialdriver "github.com/twinline/twinline/mappers/serial"
 	"github.com/twinline/twinline/pkg/mapper"
 )
 
@@ -56,10 +58,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 func drivers() map[string]func() mapper.Driver {
 	return map[string]func() mapper.Driver{
 		modbus.Protocol: func() mapper.Driver { return modbusdriver.New() },
+		serial.Protocol: func() mapper.Driver { return serialdriver.New() },
 	}
 }
 
 // pages are the reference pages with the tables of all protocols.
 func pages() []docs.Page {
-	return docs.Pages(docs.Protocol{Name: modbus.Protocol, Tables: []*schema.Table{modbus.DeviceTable(), modbus.VisitorTable()}})
+	return docs.Pages(
+		docs.Protocol{Name: modbus.Protocol, Tables: []*schema.Table{modbus.DeviceTable(), modbus.VisitorTable()}},
+		docs.Protocol{Name: serial.Protocol, Tables: []*schema.Table{serial.DeviceTable(), serial.VisitorTable()}},
+	)
 }

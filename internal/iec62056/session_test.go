@@ -285,7 +285,7 @@ func TestReadoutFails(t *testing.T) {
 				require.Empty(t, got)
 				require.ErrorContains(t, err, test.says)
 				for _, kind := range []error{ErrSilent, ErrDamaged, ErrRefused} {
-					require.Equal(t, kind == test.is, errors.Is(err, kind), "%v of %v", kind, err)
+					require.Equal(t, errors.Is(test.is, kind), errors.Is(err, kind), "%v of %v", kind, err)
 				}
 				if test.is != nil {
 					require.ErrorIs(t, err, test.is)

@@ -100,7 +100,7 @@ func (d *Decoder) check(line []byte) error {
 	case len(line) > MaxLine:
 		return fmt.Errorf("%w: %d characters; at most %d are read", ErrFormat, len(line), MaxLine)
 	case len(line) == 0 || line[0] != '$' && line[0] != '!':
-		return fmt.Errorf("%w: it does not begin with $ or !", ErrFormat)
+		return fmt.Errorf("%w: neither $ nor ! begins it", ErrFormat)
 	case len(line) < 1+tail || line[len(line)-tail] != '*':
 		return fmt.Errorf("%w: it has no checksum", ErrFormat)
 	}

@@ -133,7 +133,7 @@ func (f *Format) numberText(text string) (twin.Value, twin.Quality) {
 	if f.out == twin.TypeInt {
 		return f.integerText(&d)
 	}
-	x := 0.0
+	var x float64
 	if f.scale.identity {
 		x = d.float(body)
 		ok = !math.IsInf(x, 0)

@@ -299,10 +299,18 @@ func FuzzDecodeText(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, kind uint8, sent string) {
 		decls := []Decl{
-			{Out: twin.TypeDouble}, {Out: twin.TypeInt}, {Out: twin.TypeDouble, Scale: 0.1, Offset: -273.15}, {Out: twin.TypeInt, Scale: 3},
+			{Out: twin.TypeDouble},
+			{Out: twin.TypeInt},
+			{Out: twin.TypeDouble, Scale: 0.1, Offset: -273.15},
+			{Out: twin.TypeInt, Scale: 3},
 			{Out: twin.TypeDouble, Scale: 0.3},
-			{Type: "hex", Out: twin.TypeInt}, {Type: "hex", Out: twin.TypeDouble, Scale: 0.1}, {Out: twin.TypeBoolean}, {Out: twin.TypeString}, {Out: twin.TypeBytes},
-			{Out: twin.TypeString, Enum: map[string]string{"S": "stable"}}, {Out: twin.TypeBoolean, Enum: map[string]string{"ON": "true"}},
+			{Type: "hex", Out: twin.TypeInt},
+			{Type: "hex", Out: twin.TypeDouble, Scale: 0.1},
+			{Out: twin.TypeBoolean},
+			{Out: twin.TypeString},
+			{Out: twin.TypeBytes},
+			{Out: twin.TypeString, Enum: map[string]string{"S": "stable"}},
+			{Out: twin.TypeBoolean, Enum: map[string]string{"ON": "true"}},
 		}
 		d := decls[int(kind)%len(decls)]
 		d.Sentinels = []twin.Value{twin.StringValue("OL")}

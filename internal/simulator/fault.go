@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Fault is one entry of a fault script: of the requests to a device, those from
+// Fault is one entry of a fault script: of the requests to a device, or the frames that it sends by itself, those from
 // number After (counted from 0), every Every-th, at most Times of them.
 type Fault struct {
 	Do    string   `json:"do"`              // see FaultNames
@@ -23,17 +23,19 @@ const (
 	Late             = "late"              // the reply comes after Delay (default 1s)
 	Split            = "split"             // the reply comes in two parts, Delay apart (default 20ms)
 	Drop             = "drop"              // no reply
-	Corrupt          = "corrupt"           // a damaged reply: its checksum on a serial line, its header over TCP
-	Exception        = "exception"         // a Modbus exception
+	Corrupt          = "corrupt"           // a damaged reply: its checksum on a Modbus line, its header over TCP, a byte of it turned over from a serial instrument
+	Exception        = "exception"         // a Modbus exception; from a serial instrument an answer that the declaration calls refused
 	Hang             = "hang"              // no reply, and nothing is read for Delay (default 5s)
-	Close            = "close"             // the connection is closed; on a serial line as Drop
+	Close            = "close"             // the connection is closed; on a line that is none as Drop
 	WrongUnit        = "wrong-unit"        // the reply names another unit
 	WrongTransaction = "wrong-transaction" // the reply names another transaction; on a serial line it repeats the last reply
+	Noise            = "noise"             // bytes that are none of its own come before the reply
+	Truncate         = "truncate"          // half the reply, then nothing
 )
 
 // FaultNames lists the faults.
 func FaultNames() []string {
-	return []string{Late, Split, Drop, Corrupt, Exception, Hang, Close, WrongUnit, WrongTransaction}
+	return []string{Late, Split, Drop, Corrupt, Exception, Hang, Close, WrongUnit, WrongTransaction, Noise, Truncate}
 }
 
 // maxFaultDelay bounds Fault.Delay.

@@ -2,18 +2,24 @@ package simulator
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/twinline/twinline/internal/modbus"
+	"github.com/twinline/twinline/internal/serial"
 	"github.com/twinline/twinline/pkg/twin"
 )
 
 // addDevice puts one declared device on its line.
 func (s *Simulator) addDevice(d twin.Device, script DeviceScript, start time.Time) []twin.Problem {
 	object := "Device " + d.ID.String()
-	if !strings.EqualFold(d.Protocol, modbus.Protocol) {
-		return []twin.Problem{{Object: object, Field: "spec.protocol.protocolName", What: fmt.Sprintf("%q cannot be simulated", d.Protocol), Remedy: "only modbus can"}}
+	switch {
+	case strings.EqualFold(d.Protocol, serial.Protocol):
+		return s.addInstrument(&d, script, start)
+	case !strings.EqualFold(d.Protocol, modbus.Protocol):
+		return []twin.Problem{{Object: object, Field: "spec.protocol.protocolName", What: fmt.Sprintf("%q cannot be simulated", d.Protocol), Remedy: "only modbus and serial can"}}
 	}
 	declared, problems := modbus.Parse(&d)
 	if declared == nil {
@@ -34,13 +40,19 @@ func (s *Simulator) addDevice(d twin.Device, script DeviceScript, start time.Tim
 		}
 		u.add(cellOf(f, w))
 	}
-	for name := range script.Properties {
+	problems = append(problems, strangers(&d, script)...)
+	if err := s.attach(string(scheme), declared.Config.Endpoint.Address, declared.Config.Unit, u); err != nil {
+		problems = append(problems, twin.Problem{Object: object, Field: "spec.protocol.configData.unitId", What: err.Error(), Remedy: "give each device on a line its own unitId"})
+	}
+	return problems
+}
+
+// strangers are what is scripted of properties that the device does not have.
+func strangers(d *twin.Device, script DeviceScript) (problems []twin.Problem) {
+	for _, name := range slices.Sorted(maps.Keys(script.Properties)) {
 		if _, ok := d.Property(name); !ok {
 			problems = append(problems, twin.Problem{Object: Kind, Field: "spec.devices[" + d.ID.String() + "].properties." + name, What: "the device has no such property"})
 		}
-	}
-	if err := s.attach(string(scheme), declared.Config.Endpoint.Address, declared.Config.Unit, u); err != nil {
-		problems = append(problems, twin.Problem{Object: object, Field: "spec.protocol.configData.unitId", What: err.Error(), Remedy: "give each device on a line its own unitId"})
 	}
 	return problems
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,6 +41,20 @@ func openPTY(path string) (near, far *os.File, err error) {
 		return fail(err)
 	}
 	return near, far, nil
+}
+
+// holdPTY lets serve use a pseudo terminal of openPTY, and takes it away when that returns, which it is to do
+// when near is closed: at the end of ctx.
+func holdPTY(ctx context.Context, path string, near, far *os.File, serve func(ctx context.Context)) {
+	// far stays open here, so that the line lives on while no client has it open.
+	defer func() { _ = os.Remove(path); _ = far.Close() }()
+	var unlocking sync.WaitGroup
+	defer unlocking.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	unlocking.Go(func() { keepUnlocked(ctx, far) })
+	defer closeWith(ctx, near)()
+	serve(ctx)
 }
 
 // raw switches off what a terminal does to bytes (cfmakeraw, termios(3)).

@@ -1,7 +1,8 @@
-// Package simulator plays Modbus devices that are declared by the same Device
-// and DeviceModel objects as real ones: over TCP and on serial lines made of pseudo
-// terminals, with a wave for every property and a script of faults. It frames and checks on its own, apart
-// from internal/modbus, so that the two can test each other.
+// Package simulator plays Modbus devices and serial instruments that are declared by
+// the same Device and DeviceModel objects as real ones: over TCP and on serial lines made of pseudo
+// terminals, with a wave for every property and a script of faults. It frames and checks Modbus on its own, apart
+// from internal/modbus, and so it does the telegrams of profiles, apart from their decoders, so that the two can
+// test each other. DESIGN.md says how it finds out what a serial instrument says.
 package simulator
 
 import (
@@ -10,7 +11,6 @@ import (
 	"log/slog"
 	"maps"
 	"net"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -46,12 +46,15 @@ type Simulator struct {
 	log   *slog.Logger
 	lines map[string]*line
 	units map[twin.DeviceID]*Unit
+
+	serialLines map[string]*serialLine
+	instruments map[twin.DeviceID]*Instrument
 }
 
-// New makes a simulator of the Modbus devices among devices. Devices and
+// New makes a simulator of the Modbus and serial devices among devices. Devices and
 // properties that cannot be played are Problems; the others go on.
 func New(devices []twin.Device, script Script, log *slog.Logger) (*Simulator, []twin.Problem) {
-	s := &Simulator{log: log, lines: map[string]*line{}, units: map[twin.DeviceID]*Unit{}}
+	s := &Simulator{log: log, lines: map[string]*line{}, units: map[twin.DeviceID]*Unit{}, serialLines: map[string]*serialLine{}, instruments: map[twin.DeviceID]*Instrument{}}
 	s.Runner = service.New("simulator", s.run)
 	var problems []twin.Problem
 	known := map[string]bool{}
@@ -68,14 +71,20 @@ func New(devices []twin.Device, script Script, log *slog.Logger) (*Simulator, []
 	return s, problems
 }
 
-// Unit returns the simulated device, or nil.
+// Instrument returns the simulated serial device, or nil.
+func (s *Simulator) Instrument(id twin.DeviceID) *Instrument { return s.instruments[id] }
+
+// Unit returns the simulated Modbus device, or nil.
 func (s *Simulator) Unit(id twin.DeviceID) *Unit { return s.units[id] }
 
-// Endpoints lists where the devices are reached: "tcp 127.0.0.1:5020 (2 units)".
+// Endpoints lists where the devices are reached: "tcp 127.0.0.1:5020 (2 units)", "serial /dev/board (1 devices)".
 func (s *Simulator) Endpoints() []string {
 	var list []string
 	for _, l := range s.lines {
 		list = append(list, fmt.Sprintf("%s %s (%d units)", l.scheme, l.address, len(l.units)))
+	}
+	for _, l := range s.serialLines {
+		list = append(list, fmt.Sprintf("serial %s (%d devices)", l.name, len(l.instruments)))
 	}
 	slices.Sort(list)
 	return list
@@ -110,6 +119,13 @@ func (s *Simulator) run(ctx context.Context, ready func()) error {
 		}
 		serving.Go(serve)
 	}
+	for _, l := range s.serialLines {
+		serve, err := l.open(ctx)
+		if err != nil {
+			return err
+		}
+		serving.Go(serve)
+	}
 	ready()
 	<-ctx.Done()
 	return nil
@@ -123,15 +139,7 @@ func (l *line) open(ctx context.Context) (serve func(), err error) {
 			return nil, err
 		}
 		return func() {
-			// far stays open here, so that the line lives on while no client has it open.
-			defer func() { _ = os.Remove(l.address); _ = far.Close() }()
-			var unlocking sync.WaitGroup
-			defer unlocking.Wait()
-			ctx, cancel := context.WithCancel(ctx)
-			defer cancel()
-			unlocking.Go(func() { keepUnlocked(ctx, far) })
-			defer closeWith(ctx, near)()
-			l.serveRTU(ctx, near)
+			holdPTY(ctx, l.address, near, far, func(ctx context.Context) { l.serveRTU(ctx, near) })
 		}, nil
 	}
 	var config net.ListenConfig

@@ -37,7 +37,25 @@ type DeviceScript struct {
 	// many devices do. Otherwise they read zero between the lowest and the
 	// highest declared address of their table.
 	Strict bool `json:"strict,omitempty"`
+	// Replies are what a serial instrument answers, by the name of the request, or "write " and that of the
+	// property; of the others it follows from the declaration. ${name} stands for a property or one of the device's values.
+	Replies map[string]string `json:"replies,omitempty"`
+	// Stream is what a serial instrument says by itself, in place of what follows from the declaration.
+	Stream []StreamFrame `json:"stream,omitempty"`
 }
+
+// StreamFrame is one frame that an instrument sends again and again.
+type StreamFrame struct {
+	Every Duration `json:"every,omitempty"` // default: the shortest collectCycle of what it says
+	Send  string   `json:"send,omitempty"`  // with places as in Replies; "": what follows from the declaration
+	Raw   bool     `json:"raw,omitempty"`   // without framing and check
+}
+
+// Bounds of StreamFrame.Every.
+const (
+	minEvery = 20 * time.Millisecond
+	maxEvery = time.Hour
+)
 
 type simulationObject struct {
 	APIVersion string         `json:"apiVersion"`
@@ -101,6 +119,11 @@ func (s *Script) check(object string) []twin.Problem {
 		for i, f := range d.Faults {
 			if err := f.check(); err != nil {
 				problems = append(problems, twin.Problem{Object: object, Field: fmt.Sprintf("%s.faults[%d]", path, i), What: err.Error()})
+			}
+		}
+		for i, f := range d.Stream {
+			if every := time.Duration(f.Every); every != 0 && (every < minEvery || every > maxEvery) {
+				problems = append(problems, twin.Problem{Object: object, Field: fmt.Sprintf("%s.stream[%d].every", path, i), What: fmt.Sprintf("%s; want %s to %s", every, minEvery, maxEvery)})
 			}
 		}
 	}

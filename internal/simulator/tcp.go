@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"time"
@@ -106,9 +107,22 @@ func play(ctx context.Context, w io.Writer, reply []byte, fault Fault) error {
 			return err
 		}
 		reply = reply[half:]
+	case Truncate:
+		reply = reply[:len(reply)/2]
+	case Noise:
+		reply = append(glitch(), reply...)
 	}
 	_, err := w.Write(reply)
 	return err
+}
+
+// glitch returns what a disturbed line shows: some bytes with the highest bit set, so that they are no text.
+func glitch() []byte {
+	b := make([]byte, 4+rand.IntN(12))
+	for i := range b {
+		b[i] = byte(0x80 + rand.IntN(0x80))
+	}
+	return b
 }
 
 // closeWith closes c when ctx ends, or when the returned function is called,

@@ -70,7 +70,7 @@ func (p *plant) find(d twin.Device) *simulated {
 func (p *plant) device(t *testing.T) twin.Device {
 	sim := &simulated{instrument: newInstrument(p.speaks)}
 	fill(sim.instrument)
-	url := ""
+	var url string
 	if p.tcp {
 		sim.server = sim.onTCP(t)
 		url = "tcp://" + sim.server.address
