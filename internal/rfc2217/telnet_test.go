@@ -14,7 +14,7 @@ func feed(in []byte, size int) (data []byte, said []string, err error) {
 	var d decoder
 	for part := range slices.Chunk(slices.Clone(in), size) {
 		n, err := d.decode(part, func(c command) error {
-			said = append(said, fmt.Sprintf("%v%v%v", c.verb, c.option, c.body))
+			said = append(said, fmt.Sprintf("%v %v %v", c.verb, c.option, c.body))
 			return nil
 		})
 		data = append(data, part[:n]...)

@@ -97,8 +97,34 @@ func Parse(device *twin.Device) (*Declaration, []twin.Problem) {
 	if !ok {
 		return nil, p.problems
 	}
+	p.answers()
 	return &p.decl, p.problems
 }
+
+// answers refuses questions of a device that also speaks by itself, if anything it says would do for an answer.
+func (p *parser) answers() {
+	if !slices.ContainsFunc(p.decl.Fields, func(f Field) bool { return f.Request == Unasked }) {
+		return
+	}
+	const what, remedy = "the device also speaks by itself, and anything that it says would be taken for the answer", "write prefix or match, or none: true where it does not answer"
+	open := map[int]bool{}
+	for i := range p.decl.Requests {
+		if r := &p.decl.Requests[i]; !r.Dialog && r.Reply.any() {
+			p.problem(configPath+".requests."+r.Name+".reply", what, remedy)
+			open[i] = true
+		}
+	}
+	p.decl.Fields = slices.DeleteFunc(p.decl.Fields, func(f Field) bool {
+		if f.write != nil && f.write.Reply.any() {
+			p.problem("spec.properties["+f.Property+"].visitors.configData.write.reply", what, remedy)
+			return true
+		}
+		return open[f.Request]
+	})
+}
+
+// any reports whether every frame is taken for the answer.
+func (r *Reply) any() bool { return !r.None && r.prefix == nil && r.match == nil }
 
 type parser struct {
 	object   string

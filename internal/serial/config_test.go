@@ -223,6 +223,24 @@ func TestTwoPropertiesWithOneValueAreRefused(t *testing.T) {
 	require.Len(t, decl.Fields, 4, "the others are served")
 }
 
+func TestADeviceThatSpeaksMustTellItsAnswers(t *testing.T) {
+	d := declare(twin.TypeDouble, keys{"requests": keys{"q": keys{"send": "?"}, "w": keys{"send": "!", "reply": keys{"match": "^W"}}}}, keys{"column": 1})
+	d.Properties = append(d.Properties,
+		twin.Property{Name: "asked", Type: twin.TypeDouble, Visitor: keys{"request": "q", "column": 2}},
+		twin.Property{Name: "told", Type: twin.TypeDouble, Visitor: keys{"request": "w", "column": 2}},
+		twin.Property{Name: "set", Type: twin.TypeDouble, Writable: true, Visitor: keys{"column": 3, "write": keys{"send": "${value}"}}},
+		twin.Property{Name: "sent", Type: twin.TypeDouble, Writable: true, Visitor: keys{"column": 4, "write": keys{"send": "${value}", "reply": keys{"none": true}}}})
+	decl, problems := Parse(&d)
+	require.Len(t, problems, 2)
+	require.Contains(t, problems[0].Field, "requests.q.reply")
+	require.Contains(t, problems[1].Field, "spec.properties[set].visitors.configData.write.reply")
+	var served []string
+	for _, f := range decl.Fields {
+		served = append(served, f.Property)
+	}
+	require.Equal(t, []string{"p", "told", "sent"}, served)
+}
+
 func TestAMistakeOfTheDeviceIsSaidOnceAndThoseOfItsPropertiesToo(t *testing.T) {
 	d := declare(twin.TypeDouble, keys{"timeout": "9h"}, keys{"colunm": 1})
 	decl, problems := Parse(&d)

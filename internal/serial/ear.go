@@ -143,7 +143,11 @@ func (e *Ear) frame(f framing.Frame, now time.Time) bool {
 	count := &e.port.count
 	m, err := e.config.message(f)
 	if err != nil {
-		count.Unread.Add(1)
+		if damaged(err) {
+			count.Damaged.Add(1)
+		} else {
+			count.Unread.Add(1)
+		}
 		return false
 	}
 	if e.config.Sender != "" && m.Telegram.Sender != e.config.Sender {

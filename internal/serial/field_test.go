@@ -99,6 +99,7 @@ func TestCommands(t *testing.T) {
 		"not an integer": {twin.TypeDouble, keys{"column": 0, "write": keys{"send": "${value:%d}"}}, twin.FloatValue(1.5), twin.Value{}, "", "is not an integer"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			test.visitor["write"].(keys)["reply"] = keys{"none": true}
 			decl := parse(t, test.typ, keys{}, test.visitor)
 			r, held, err := decl.Fields[0].Command(&decl.Config, test.value)
 			if test.refused != "" {

@@ -3,6 +3,7 @@ package serial
 import (
 	"bytes"
 	"embed"
+	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -51,6 +52,11 @@ func decoders() map[string]decoder {
 		"dsmr":     dsmr.Decode,
 		"sml":      sml.Decode,
 	}
+}
+
+// damaged reports whether a decoder refused a frame for its check.
+func damaged(err error) bool {
+	return errors.Is(err, nmea.ErrChecksum) || errors.Is(err, dsmr.ErrChecksum) || errors.Is(err, sml.ErrChecksum) || errors.Is(err, iec62056.ErrDamaged)
 }
 
 // sentence cuts a line down to the NMEA sentence in it: noise may stand before.
