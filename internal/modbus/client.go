@@ -9,6 +9,7 @@ import (
 
 	"github.com/goburrow/modbus"
 
+	"github.com/twinline/twinline/internal/link"
 	"github.com/twinline/twinline/pkg/mapper"
 )
 
@@ -148,7 +149,7 @@ func faultOf(err error, table Table, address, count uint16) error {
 		why = fmt.Sprintf("exception-%d", code)
 	}
 	if code == modbus.ExceptionCodeGatewayPathUnavailable || code == modbus.ExceptionCodeGatewayTargetDeviceFailedToRespond {
-		err = fmt.Errorf("%w: the gateway says: %w", ErrSilent, err)
+		err = fmt.Errorf("%w: the gateway says: %w", link.ErrSilent, err)
 	}
 	return &mapper.Fault{Why: why, Err: fmt.Errorf("%s %d, %d of them: %w", table, address, count, err)}
 }

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/twinline/twinline/internal/link"
 	"github.com/twinline/twinline/pkg/mapper"
 )
 
@@ -33,8 +34,8 @@ type Transport interface {
 	// Exchange sends a request frame of goburrow/modbus and returns the frame of its
 	// answer, which may be an exception and is valid until the next call. It
 	// connects first where needed. The answer is of the unit and of the shape
-	// that the request asks for, and never one to an earlier request. Errors are mapper.Faults; ErrSilent and ErrDown tell
-	// the two that a scheduler must know. It returns soon after ctx ends, and within two timeouts.
+	// that the request asks for, and never one to an earlier request. Errors are mapper.Faults; link.ErrSilent and
+	// link.ErrDown tell the line which it was. It returns soon after ctx ends, and within two timeouts.
 	// Not safe for concurrent use.
 	Exchange(ctx context.Context, request []byte, timeout time.Duration) ([]byte, error)
 	// Close closes the stream. The next Exchange would open it anew.
@@ -56,12 +57,6 @@ type Counters struct {
 	Received   atomic.Uint64 // bytes
 	Exceptions atomic.Uint64 // answers that are exceptions
 }
-
-// ErrSilent is in the error of an Exchange whose unit did not answer in time.
-var ErrSilent = errors.New("no answer")
-
-// ErrDown is in the error of an Exchange that found the line itself broken.
-var ErrDown = errors.New("line is down")
 
 // Words for qualities.
 const (
@@ -109,7 +104,7 @@ func (c *conn) connect(ctx context.Context, timeout time.Duration) error {
 		return nil
 	}
 	if wait := time.Until(c.retryAt); wait > 0 {
-		return fault(whyConnection, "%w: %s is tried again in %s: %w", ErrDown, c.name, wait.Round(time.Millisecond), c.lastErr)
+		return fault(whyConnection, "%w: %s is tried again in %s: %w", link.ErrDown, c.name, wait.Round(time.Millisecond), c.lastErr)
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -117,7 +112,7 @@ func (c *conn) connect(ctx context.Context, timeout time.Duration) error {
 	if err != nil {
 		c.lastErr = err
 		c.postpone()
-		return fault(whyConnection, "%w: open %s: %w", ErrDown, c.name, err)
+		return fault(whyConnection, "%w: open %s: %w", link.ErrDown, c.name, err)
 	}
 	c.count.Connects.Add(1)
 	c.stream, c.worked, c.silent = stream, false, 0
@@ -202,14 +197,14 @@ func (c *conn) failed(ctx context.Context, doing string, err error) error {
 	}
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		c.drop(err)
-		return fault(whyConnection, "%w: %s %s: %w", ErrDown, doing, c.name, err)
+		return fault(whyConnection, "%w: %s %s: %w", link.ErrDown, doing, c.name, err)
 	}
 	c.count.Silent.Add(1)
 	c.silent++
 	if c.network && c.silent >= maxSilent {
 		c.drop(err)
 	}
-	return fault(whyTimeout, "%w: %s %s", ErrSilent, doing, c.name)
+	return fault(whyTimeout, "%w: %s %s", link.ErrSilent, doing, c.name)
 }
 
 // Keepalive finds a peer that vanished while nothing is asked of it.

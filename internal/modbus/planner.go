@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/twinline/twinline/internal/link"
 	"github.com/twinline/twinline/pkg/mapper"
 	"github.com/twinline/twinline/pkg/twin"
 )
@@ -156,7 +157,7 @@ func (r *round) block(b *Block) (clean bool) {
 		r.answered = true
 		r.accept(b, data)
 		return true
-	case Exception(err) == 0, errors.Is(err, ErrSilent): // a gateway's exceptions are no answer of the device
+	case Exception(err) == 0, errors.Is(err, link.ErrSilent): // a gateway's exceptions are no answer of the device
 		r.err, r.failed = err, true
 		r.spoil(b.slots, err)
 		return true
@@ -207,13 +208,13 @@ func (r *round) try(b *Block) (data []byte, err error) {
 			r.measure(b, took)
 			return data, nil
 		}
-		again := Busy(err) || errors.Is(err, ErrSilent) || errors.Is(err, ErrDown) || isDamaged(err)
+		again := Busy(err) || errors.Is(err, link.ErrSilent) || errors.Is(err, link.ErrDown) || isDamaged(err)
 		if r.ctx.Err() != nil || (!again && Exception(err) == 0) {
 			r.stop = true
 			return nil, err
 		}
 		if !again || attempt >= r.config.Retries {
-			r.stop = errors.Is(err, ErrDown)
+			r.stop = errors.Is(err, link.ErrDown)
 			return nil, err
 		}
 	}

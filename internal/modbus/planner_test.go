@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/twinline/twinline/internal/link"
 	"github.com/twinline/twinline/pkg/mapper"
 	"github.com/twinline/twinline/pkg/twin"
 )
@@ -220,7 +221,7 @@ func TestOneSilentBlockDoesNotHideTheRest(t *testing.T) {
 	silent := map[uint16]bool{0: true, 10: true}
 	d := &device{took: time.Millisecond, fail: func(b *Block) error {
 		if silent[b.Start] {
-			return fault(whyTimeout, "%w", ErrSilent)
+			return fault(whyTimeout, "%w", link.ErrSilent)
 		}
 		return nil
 	}}
@@ -237,7 +238,7 @@ func TestOneSilentBlockDoesNotHideTheRest(t *testing.T) {
 	silent = map[uint16]bool{0: true, 10: true, 20: true, 30: true}
 	d.asked = nil
 	_, err := p.Read(t.Context(), names, d.ask)
-	require.ErrorIs(t, err, ErrSilent)
+	require.ErrorIs(t, err, link.ErrSilent)
 	require.Len(t, d.asked, giveUp, "a dead device is not asked for everything")
 }
 
@@ -246,9 +247,9 @@ func TestRetries(t *testing.T) {
 		err  error
 		want int
 	}{
-		"silence":     {fault(whyTimeout, "%w", ErrSilent), 3},
+		"silence":     {fault(whyTimeout, "%w", link.ErrSilent), 3},
 		"checksum":    {fault(whyChecksum, "damaged"), 3},
-		"down":        {fault(whyConnection, "%w", ErrDown), 3},
+		"down":        {fault(whyConnection, "%w", link.ErrDown), 3},
 		"busy":        {faultOf(&modbus.ModbusError{ExceptionCode: 6}, Holdings, 0, 1), 3},
 		"gateway":     {faultOf(&modbus.ModbusError{ExceptionCode: 11}, Holdings, 0, 1), 3},
 		"failure":     {faultOf(&modbus.ModbusError{ExceptionCode: 4}, Holdings, 0, 1), 1},
@@ -269,7 +270,7 @@ func TestAGatewaysExceptionIsSilence(t *testing.T) {
 	p, names := planner(t, map[string]any{}, "h0")
 	d := &device{fail: func(*Block) error { return faultOf(&modbus.ModbusError{ExceptionCode: 11}, Holdings, 0, 1) }}
 	_, err := p.Read(t.Context(), names, d.ask)
-	require.ErrorIs(t, err, ErrSilent)
+	require.ErrorIs(t, err, link.ErrSilent)
 	require.Equal(t, "exception-11", mapper.Reason(err))
 }
 

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/goburrow/modbus"
+
+	"github.com/twinline/twinline/internal/link"
 )
 
 // serialLine carries RTU and ASCII frames, over a serial port or a transparent
@@ -128,7 +130,7 @@ func (l *serialLine) Exchange(ctx context.Context, request []byte, timeout time.
 func (l *serialLine) ask(ctx context.Context, u *unit, request []byte, want shape, timeout time.Duration) ([]byte, error) {
 	if len(u.owed) >= maxOwed {
 		if wait := forgetAfter - time.Since(u.owed[len(u.owed)-1].sent); wait > 0 {
-			return nil, fault(whyTimeout, "%w: the unit on %s left %d requests open and is left alone for %s", ErrSilent, l.name, maxOwed, wait.Round(time.Second))
+			return nil, fault(whyTimeout, "%w: the unit on %s left %d requests open and is left alone for %s", link.ErrSilent, l.name, maxOwed, wait.Round(time.Second))
 		}
 		u.owed = u.owed[:0]
 	}
@@ -237,7 +239,7 @@ func (l *serialLine) settle(ctx context.Context) error {
 		n, err := l.pending(max(0, quiet-time.Since(l.last)), ctx)
 		if err != nil {
 			l.drop(err)
-			return fault(whyConnection, "%w: read from %s: %w", ErrDown, l.name, err)
+			return fault(whyConnection, "%w: read from %s: %w", link.ErrDown, l.name, err)
 		}
 		l.took(n)
 		l.absorb()
@@ -336,11 +338,11 @@ func (l *serialLine) fence(ctx context.Context, id byte, u *unit, want shape, da
 	if l.stream != nil && !u.owes(want.function) {
 		return nil
 	}
-	if errors.Is(err, ErrSilent) {
+	if errors.Is(err, link.ErrSilent) {
 		u.plain = !u.plain
 	}
 	if err == nil {
-		err = fault(whyTimeout, "%w: the unit on %s may still answer an earlier request", ErrSilent, l.name)
+		err = fault(whyTimeout, "%w: the unit on %s may still answer an earlier request", link.ErrSilent, l.name)
 	}
 	return err
 }

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
+	"github.com/twinline/twinline/internal/link"
 	"github.com/twinline/twinline/internal/modbus/modbustest"
 	"github.com/twinline/twinline/pkg/mapper"
 )
@@ -110,7 +111,7 @@ func TestALateAnswerIsNeverTakenForTheNext(t *testing.T) {
 		r := newRig(s, server)
 		defer r.stop()
 		_, err := r.read(t.Context(), 1, 100, 1)
-		require.ErrorIs(t, err, ErrSilent)
+		require.ErrorIs(t, err, link.ErrSilent)
 		require.Equal(t, "timeout", mapper.Reason(err))
 		for _, address := range []uint16{200, 300, 400} {
 			data, err := r.read(t.Context(), 1, address, 1)
@@ -218,7 +219,7 @@ func TestFence(t *testing.T) {
 				r := newRig(s, server)
 				defer r.stop()
 				_, err := r.read(t.Context(), 1, 100, 3)
-				require.ErrorIs(t, err, ErrSilent)
+				require.ErrorIs(t, err, link.ErrSilent)
 				tries := 0
 				for ; tries < 3; tries++ {
 					var data []byte
@@ -226,7 +227,7 @@ func TestFence(t *testing.T) {
 						at(t, data, 200)
 						break
 					}
-					require.ErrorIs(t, err, ErrSilent)
+					require.ErrorIs(t, err, link.ErrSilent)
 				}
 				require.NoError(t, err)
 				require.Equal(t, map[string]int{"echo": 0, "exception": 0, "silence": 1}[name], tries)
@@ -351,7 +352,7 @@ func TestADeadConnectionIsDialedAnewWithBackoff(t *testing.T) {
 			if err == nil {
 				break
 			}
-			require.ErrorIs(t, err, ErrDown)
+			require.ErrorIs(t, err, link.ErrDown)
 			require.Equal(t, "connection", mapper.Reason(err))
 			time.Sleep(10 * time.Millisecond)
 		}
@@ -371,7 +372,7 @@ func TestAPeerThatSaysNothingIsDialedAnew(t *testing.T) {
 		require.NoError(t, err)
 		for range maxSilent {
 			_, err := r.read(t.Context(), 1, 1, 1)
-			require.ErrorIs(t, err, ErrSilent)
+			require.ErrorIs(t, err, link.ErrSilent)
 		}
 		_, err = r.read(t.Context(), 1, 1, 1)
 		require.NoError(t, err)
@@ -392,7 +393,7 @@ func TestExchangeEndsWithItsContext(t *testing.T) {
 		start := time.Now()
 		_, err = r.read(ctx, 1, 1, 1)
 		require.ErrorIs(t, err, context.Canceled)
-		require.NotErrorIs(t, err, ErrSilent)
+		require.NotErrorIs(t, err, link.ErrSilent)
 		require.Less(t, time.Since(start), 60*time.Millisecond)
 		data, err := r.read(t.Context(), 1, 7, 1)
 		require.NoError(t, err)
@@ -411,7 +412,7 @@ func TestDebtsAreBounded(t *testing.T) {
 		defer r.stop()
 		for range 3 * maxOwed {
 			_, err := r.read(t.Context(), 1, 1, 1)
-			require.ErrorIs(t, err, ErrSilent)
+			require.ErrorIs(t, err, link.ErrSilent)
 		}
 		line := r.Transport.(*serialLine)
 		require.Len(t, line.units[1].owed, maxOwed)

@@ -66,7 +66,7 @@ func (c *conn) readBlock(ctx context.Context) error {
 	start := time.Now()
 	data, err := client.Read(ctx, c.block.Table, c.block.Start, c.block.Count)
 	if err != nil {
-		return verdictOf(err)
+		return err
 	}
 	c.took = time.Since(start)
 	c.data = append(c.data[:0], data...) // the transport's bytes are the next device's soon
@@ -107,9 +107,9 @@ func (c *conn) Write(ctx context.Context, property string, value twin.Value) (tw
 			return err
 		}
 		if mask, single := f.Mask(); single {
-			return verdictOf(client.WriteBits(ctx, f.Address, mask, words[0]))
+			return client.WriteBits(ctx, f.Address, mask, words[0])
 		}
-		return verdictOf(client.Write(ctx, f.Table, f.Address, words))
+		return client.Write(ctx, f.Table, f.Address, words)
 	}}
 	if err := c.line.Do(ctx, &request); err != nil {
 		return twin.Value{}, fmt.Errorf("write %s: %w", property, link.Fault(err))
@@ -123,22 +123,3 @@ func (c *conn) Close() error {
 }
 
 func refuse(why string, err error) error { return &mapper.Fault{Why: why, Refuse: true, Err: err} }
-
-// verdict is an error with what it means for the line.
-type verdict struct {
-	error
-	means error
-}
-
-// Unwrap gives both.
-func (v *verdict) Unwrap() []error { return []error{v.error, v.means} }
-
-func verdictOf(err error) error {
-	switch {
-	case errors.Is(err, modbus.ErrSilent):
-		return &verdict{err, link.ErrSilent}
-	case errors.Is(err, modbus.ErrDown):
-		return &verdict{err, link.ErrDown}
-	}
-	return err
-}
