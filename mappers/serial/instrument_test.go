@@ -33,7 +33,6 @@ type instrument struct {
 	requests int
 	prompt   func(question string) (answer string, ok bool) // in place of the answer, where ok
 	lines    []io.ReadWriter
-	slow     time.Duration
 }
 
 func newInstrument(speaks bool) *instrument {
@@ -113,11 +112,6 @@ func (i *instrument) answer(question string) string {
 	i.requests++
 	if i.silent {
 		return ""
-	}
-	if i.slow > 0 {
-		i.mu.Unlock()
-		time.Sleep(i.slow)
-		i.mu.Lock()
 	}
 	if i.prompt != nil {
 		if answer, ok := i.prompt(question); ok {
@@ -212,7 +206,7 @@ func (s *server) mend() { s.listen(s.address) }
 
 // board declares a device of an instrument with a property of each type.
 func board(name, url string, speaks bool) twin.Device {
-	d := twin.Device{ID: twin.DeviceID{Namespace: "default", Name: name}, Protocol: "serial", Config: map[string]any{"url": url, "timeout": "150ms", "silence": "300ms"}}
+	d := twin.Device{ID: twin.DeviceID{Namespace: "default", Name: name}, Protocol: "serial", Config: map[string]any{"url": url, "timeout": "500ms", "silence": "1s"}}
 	requests := map[string]any{}
 	for _, p := range []struct {
 		name    string
