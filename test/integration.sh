@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 packages=(
   mosquitto                # the MQTT broker of edge nodes
   postgresql-15            # plain PostgreSQL
-  python3-pymodbus         # a Modbus client and server of other hands
+  python3-pymodbus python3-serial-asyncio # a Modbus client and server of other hands, and what its serial side needs
   libmodbus-dev            # another one, in C
   gcc libc6-dev            # compiles the libmodbus peers
   socat                    # pairs of pseudo terminals
