@@ -16,6 +16,7 @@ import (
 	"github.com/twinline/twinline/internal/serialport"
 	"github.com/twinline/twinline/internal/sml"
 	"github.com/twinline/twinline/internal/telegram"
+	"github.com/twinline/twinline/internal/toledo"
 )
 
 //go:embed profiles/*.yaml
@@ -24,6 +25,7 @@ var profileFiles embed.FS
 // profile is what one name stands for.
 type profile struct {
 	name    string
+	title   string
 	keys    map[string]any    // of the device's configData
 	fields  map[string]any    // named visitors
 	numbers map[string]any    // keys of every visitor of a number
@@ -51,6 +53,7 @@ func decoders() map[string]decoder {
 		"iec62056": iec62056.DecodeMessage,
 		"dsmr":     dsmr.Decode,
 		"sml":      sml.Decode,
+		"toledo":   toledo.Decode,
 	}
 }
 
@@ -100,7 +103,7 @@ func readProfile(name string) (profile, error) {
 	if err != nil {
 		return profile{}, fmt.Errorf("profile %s: %w", name, err)
 	}
-	p := profile{name: name, keys: file.Config, fields: file.Fields, numbers: file.Numbers, usual: defaults()}
+	p := profile{name: name, title: file.Title, keys: file.Config, fields: file.Fields, numbers: file.Numbers, usual: defaults()}
 	if file.Decode != "" {
 		var ok bool
 		if p.decode, ok = decoders()[file.Decode]; !ok {

@@ -34,6 +34,25 @@ func (f *Field) Text(v twin.Value) (string, error) {
 	return s.text, err
 }
 
+// Usual returns a text that the property may show: v where its place can hold it, else a short one that it can.
+func (f *Field) Usual(v twin.Value) twin.Value {
+	if f.source.kind != byRegex {
+		return v
+	}
+	group, err := groupPattern(f.source.match, f.source.group)
+	if err != nil || group.MatchString(v.Text()) {
+		return v
+	}
+	text, err := shortest(group, nil, "0A ")
+	if err != nil {
+		return v
+	}
+	if shown, q := f.format.DecodeText(text); !q.IsBad() {
+		return shown
+	}
+	return v
+}
+
 // Writing returns how the property is set; nil where it is not writable.
 func (f *Field) Writing() *Write { return f.write }
 
@@ -45,7 +64,7 @@ func (f *Field) Open(c *Config) bool {
 
 // Commanded reads what sets the property: the payload that Field.Command makes a frame of. is: it is
 // such a one; the value is zero where the quality is bad, as in number.Format.DecodeText.
-func (f *Field) Commanded(payload []byte) (v twin.Value, q twin.Quality, is bool) {
+func (f *Field) Commanded(c *Config, payload []byte) (v twin.Value, q twin.Quality, is bool) {
 	if f.write == nil || f.write.bare.empty() {
 		return v, "", false
 	}
@@ -56,7 +75,7 @@ func (f *Field) Commanded(payload []byte) (v twin.Value, q twin.Quality, is bool
 			width = f.format.Width()
 		}
 	}
-	b, is := f.write.bare.unfill(payload, width)
+	b, is := f.write.bare.unfill(payload, width, c.overwritten(payload))
 	switch {
 	case !is:
 		return v, "", false
@@ -68,36 +87,57 @@ func (f *Field) Commanded(payload []byte) (v twin.Value, q twin.Quality, is bool
 	return v, q, true
 }
 
+// overwritten tells which bytes of a payload the framing writes, so that it does not matter what
+// stands there: the length and the check of frames that are their own payload.
+func (c *Config) overwritten(payload []byte) func(i int) bool {
+	return func(i int) bool {
+		kind := c.Framing.Kind
+		if len(payload) > maxSend || kind != framing.Fixed && kind != framing.Length && c.Framing.Check == nil {
+			return false
+		}
+		other := bytes.Clone(payload)
+		other[i] ^= 0xFF
+		return bytes.Equal(c.Framing.Append(nil, other), c.Framing.Append(nil, payload))
+	}
+}
+
 // unfill returns what stands in the first place of data; width: how many bytes that has, 0 is any number.
-func (t *template) unfill(data []byte, width int) (value []byte, is bool) {
+// free tells where it does not matter what stands in data.
+func (t *template) unfill(data []byte, width int, free func(i int) bool) (value []byte, is bool) {
 	found := false
+	at := 0
 	for i := range t.parts {
 		p := &t.parts[i]
 		if p.name == "" {
-			if !bytes.HasPrefix(data, p.bytes) {
+			if len(data)-at < len(p.bytes) {
 				return nil, false
 			}
-			data = data[len(p.bytes):]
+			for k, b := range p.bytes {
+				if data[at+k] != b && !free(at+k) {
+					return nil, false
+				}
+			}
+			at += len(p.bytes)
 			continue
 		}
-		n := len(data)
+		n := len(data) - at
 		switch {
 		case width > 0:
 			n = min(width, n)
 		case i == len(t.parts)-2:
-			n = len(data) - len(t.parts[i+1].bytes)
+			n -= len(t.parts[i+1].bytes)
 		case i < len(t.parts)-2:
-			n = bytes.Index(data, t.parts[i+1].bytes)
+			n = bytes.Index(data[at:], t.parts[i+1].bytes)
 		}
 		if n < 0 {
 			return nil, false
 		}
 		if !found {
-			value, found = data[:n], true
+			value, found = data[at:at+n], true
 		}
-		data = data[n:]
+		at += n
 	}
-	return value, found && len(data) == 0
+	return value, found && at == len(data)
 }
 
 // Wording is text with places for properties: ${name} and ${name:%.1f}, with the escapes of what is sent.

@@ -132,9 +132,9 @@ func TestFaultsOnTheWire(t *testing.T) {
 }
 
 func TestMistakesAreNamed(t *testing.T) {
-	d, other, serial := boiler("a", "tcp://127.0.0.1:5020", 1), boiler("b", "tcp://127.0.0.1:5020", 1), boiler("c", "tcp://127.0.0.1:5021", 1)
-	serial.Protocol = "serial"
-	_, problems := simulator.New([]twin.Device{d, other, serial}, simulator.Script{Devices: map[string]simulator.DeviceScript{
+	d, other, foreign := boiler("a", "tcp://127.0.0.1:5020", 1), boiler("b", "tcp://127.0.0.1:5020", 1), boiler("c", "tcp://127.0.0.1:5021", 1)
+	foreign.Protocol = "opcua"
+	_, problems := simulator.New([]twin.Device{d, other, foreign}, simulator.Script{Devices: map[string]simulator.DeviceScript{
 		"default/a": {Properties: map[string]simulator.Wave{"lvl": {Wave: "sine"}}}, "default/z": {},
 	}}, slog.New(slog.DiscardHandler))
 	var texts []string
@@ -144,7 +144,7 @@ func TestMistakesAreNamed(t *testing.T) {
 	require.Len(t, texts, 4)
 	require.Contains(t, texts[0], "properties.lvl: the device has no such property")
 	require.Contains(t, texts[1], "unit 1 on tcp://127.0.0.1:5020 is already default/a")
-	require.Contains(t, texts[2], "only modbus")
+	require.Contains(t, texts[2], "only modbus and serial can")
 	require.Contains(t, texts[3], "spec.devices[default/z]: no such Device")
 }
 
