@@ -330,8 +330,15 @@ func TestSerialMistakesAreNamed(t *testing.T) {
 func TestFaultsOfInstrumentsGiveNoWrongValues(t *testing.T) {
 	short := simulator.Duration(10 * time.Millisecond)
 	for _, fault := range []simulator.Fault{
-		{Do: simulator.Late, Delay: simulator.Duration(300 * time.Millisecond)}, {Do: simulator.Split, Delay: short}, {Do: simulator.Drop}, {Do: simulator.Corrupt}, {Do: simulator.Exception},
-		{Do: simulator.Hang, Delay: simulator.Duration(300 * time.Millisecond)}, {Do: simulator.Close}, {Do: simulator.Noise}, {Do: simulator.Truncate},
+		{Do: simulator.Late, Delay: simulator.Duration(300 * time.Millisecond)},
+		{Do: simulator.Split, Delay: short},
+		{Do: simulator.Drop},
+		{Do: simulator.Corrupt},
+		{Do: simulator.Exception},
+		{Do: simulator.Hang, Delay: simulator.Duration(300 * time.Millisecond)},
+		{Do: simulator.Close},
+		{Do: simulator.Noise},
+		{Do: simulator.Truncate},
 	} {
 		for name, device := range map[string]func(url string) twin.Device{"bytes": flowmeter, "text": func(url string) twin.Device {
 			d := board("board", url, "05")

@@ -14,7 +14,7 @@ import (
 func TestValidate(t *testing.T) {
 	twinline := filepath.Join(binaries(t), "twinline")
 	good := &plant{Namespace: "plant-a", Node: "edge-1", FurnaceLine: "127.0.0.1:5020", GaugeLine: "127.0.0.1:5021",
-		MeterLine: "/dev/rtu0", MeterUnits: []int{1}, Pumps: []pump{{"pump-01", "127.0.0.1:5022", 1}}}
+		MeterLine: "/dev/rtu0", BathLine: "/dev/bath", Receiver: "127.0.0.1:5023", MeterUnits: []int{1}, Pumps: []pump{{"pump-01", "127.0.0.1:5022", 1}}}
 	manifests := string(render(t, "plant.yaml", good))
 	if out, code := validate(t, twinline, manifests); code != 0 {
 		t.Fatalf("good manifests: exit code %d: %s", code, out)
@@ -33,6 +33,10 @@ func TestValidate(t *testing.T) {
 		{"property type", "name: mass, type: FLOAT", "name: mass, type: REAL", []string{"DeviceModel plant-a/gauge", "spec.properties[0].type", "FLOAT"}},
 		{"write to an input", "name: tag, type: STRING, accessMode: ReadOnly", "name: tag, type: STRING, accessMode: ReadWrite", []string{device + "gauge-1", "tag", "ReadOnly"}},
 		{"url", "tcp://127.0.0.1:5021", "http://127.0.0.1:5021", []string{device + "gauge-1", "spec.protocol.configData.url", "use one of tcp"}},
+		{"serial: unknown key", "values: {address: \"07\"}", "value: {address: \"07\"}", []string{device + "bath-1", "spec.protocol.configData.value", "values"}},
+		{"serial: no group", "regex: 'M=([A-Z])'", "regex: 'M=[A-Z]'", []string{device + "bath-1", "mode", "regex", "parentheses"}},
+		{"serial: a frame beyond its bound", "after: 2}", "after: 2, max: 70000}", []string{device + "bath-1", "framing.max", "65536"}},
+		{"serial: one value twice", "field: GGA.altitude", "field: RMC.speed", []string{device + "receiver-1", "altitude", "speed claims the same value"}},
 		{"cycle", "collectCycle: 500}", "collectCycle: 1}", []string{device + "furnace-1", "collectCycle", "10"}},
 	} {
 		t.Run(mistake.name, func(t *testing.T) {
