@@ -47,7 +47,7 @@ func run(ctx context.Context) error {
 	benches := []struct {
 		name string
 		run  func(context.Context, options) error
-	}{{"mapper", benchMapper}, {"storage", benchStorage}}
+	}{{"mapper", benchMapper}, {"storage", benchStorage}, {"serial", benchSerial}}
 	for _, b := range benches {
 		if o.only != "" && o.only != b.name {
 			continue
@@ -62,7 +62,7 @@ func run(ctx context.Context) error {
 func parse() (options, error) {
 	var o options
 	devices := flag.String("devices", "100,1000", "numbers of simulated devices")
-	flag.StringVar(&o.only, "only", "", "mapper or storage; default both")
+	flag.StringVar(&o.only, "only", "", "mapper, storage or serial; default all")
 	seconds := flag.Int("seconds", 20, "length of one measurement")
 	flag.IntVar(&o.rounds, "rounds", 2, "measurements of each side, in turn")
 	flag.IntVar(&o.rows, "rows", 1_000_000, "rows of the storage benchmark")
