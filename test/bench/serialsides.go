@@ -22,7 +22,7 @@ func mapperSide(s *stream) side {
 	return func(tape io.Reader, found *outcome) error {
 		decl, problems := serial.Parse(s.declared())
 		if len(problems) > 0 {
-			return fmt.Errorf("declare the device: %s", problems[0])
+			return fmt.Errorf("declare the device: %w", problems[0])
 		}
 		line := &recorded{Reader: tape, over: make(chan struct{})}
 		port := serial.NewPort(decl.Config.Endpoint, func(context.Context) (serial.Stream, error) { return line, nil })

@@ -15,10 +15,10 @@ type stream struct {
 	tape        func(r *rand.Rand) (data []byte, frames int)
 	device      map[string]any // configData
 	properties  []twin.Property
-	plain       side   // the loop that one writes by hand
-	plainly     string // what it is made of
+	plain       side     // the loop that one writes by hand
+	plainly     string   // what it is made of
 	peers       []string // Telegraf's parsers
-	unlike      int // properties, from the first on, whose values the peers leave as they are sent
+	unlike      int      // properties, from the first on, whose values the peers leave as they are sent
 }
 
 // frameCount is how many frames a tape has.
