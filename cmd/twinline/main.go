@@ -13,6 +13,8 @@ import (
 
 	"github.com/twinline/twinline/cmd/twinline/demo"
 	"github.com/twinline/twinline/cmd/twinline/docs"
+	"github.com/twinline/twinline/cmd/twinline/probe"
+	"github.com/twinline/twinline/cmd/twinline/scan"
 	"github.com/twinline/twinline/cmd/twinline/simulate"
 	"github.com/twinline/twinline/cmd/twinline/validate"
 	"github.com/twinline/twinline/internal/app"
@@ -47,7 +49,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return app.ConfigError(err) })
-	root.AddCommand(demo.NewCommand(), simulate.NewCommand(), validate.NewCommand(drivers()), docs.NewCommand(pages()), newPrepareCommand())
+	root.AddCommand(demo.NewCommand(), simulate.NewCommand(), validate.NewCommand(drivers()), docs.NewCommand(pages()), newPrepareCommand(),
+		probe.NewCommand(serialdriver.Dial), scan.NewCommand(serialdriver.Dial))
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

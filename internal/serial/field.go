@@ -245,6 +245,11 @@ func (f *Field) Command(c *Config, v twin.Value) (Request, twin.Value, error) {
 	if err != nil {
 		return r, held, fmt.Errorf("write %s: %w", f.Property, err)
 	}
+	if !f.write.Raw { // a text must not end the frame and begin another
+		if err := c.Framing.CanCarry(payload); err != nil {
+			return r, held, fmt.Errorf("write %s: %w", f.Property, err)
+		}
+	}
 	r.Send = c.frame(payload, f.write.Raw)
 	return r, held, nil
 }

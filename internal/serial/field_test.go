@@ -96,6 +96,7 @@ func TestCommands(t *testing.T) {
 		"bytes":          {twin.TypeInt, keys{"at": 0, "type": "uint16", "write": keys{"sendHex": "02 ${value} 03", "raw": true}}, twin.IntValue(258), twin.IntValue(258), "\x02\x01\x02\x03", ""},
 		"bytes beyond":   {twin.TypeInt, keys{"at": 0, "type": "uint8", "write": keys{"sendHex": "02 ${value}"}}, twin.IntValue(256), twin.Value{}, "", "255"},
 		"assumed":        {twin.TypeBoolean, keys{"enum": keys{"ON": "true", "OFF": "false"}, "write": keys{"send": "RELAY ${value}", "assume": true}}, twin.BoolValue(true), twin.BoolValue(true), "RELAY ON\n", ""},
+		"two commands":   {twin.TypeString, keys{"column": 0, "write": keys{"send": "NAME ${value}"}}, twin.StringValue("a\nRESET"), twin.Value{}, "", "would end the frame"},
 		"not an integer": {twin.TypeDouble, keys{"column": 0, "write": keys{"send": "${value:%d}"}}, twin.FloatValue(1.5), twin.Value{}, "", "is not an integer"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package serial
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -39,30 +40,28 @@ const MaxTried = 256
 // settleTime is longer than any gap that a declaration may have.
 const settleTime = 2 * time.Minute
 
-// Try shows what a device with this configData would make of bytes that were heard: keys
-// such as profile, framing and check. A url is not needed. The error is the first mistake of config. It does no I/O.
-func Try(config map[string]any, heard []Chunk) (Tried, error) {
-	c, fields, err := trial(config)
+// Try shows what a device with this configData would make of bytes that were heard; see NewReader.
+func Try(config map[string]any, heard []Chunk, asked bool) (Tried, error) {
+	r, err := NewReader(config, asked)
 	if err != nil {
 		return Tried{}, err
 	}
-	s := framing.NewScanner(c.Framing)
 	var t Tried
 	var last time.Time
 	total := 0
 	for _, chunk := range heard {
-		s.Push(chunk.Data, chunk.At)
+		r.Push(chunk)
 		last = chunk.At
 		total += len(chunk.Data)
-		t.take(&c, fields, s)
+		t.take(r)
 	}
-	open := int(s.Counters().Skipped)
-	s.Quiet(last.Add(settleTime))
-	t.take(&c, fields, s)
-	counted := s.Counters()
+	open := int(r.Counters().Skipped)
+	r.Quiet(last.Add(settleTime))
+	t.take(r)
+	counted := r.Counters()
 	t.Damaged = int(counted.Damaged + counted.Oversize)
 	t.Skipped = int(counted.Skipped)
-	if c.Framing.Gap > 0 { // Quiet gave up what was pending
+	if r.config.Framing.Gap > 0 { // Quiet gave up what was pending
 		t.Pending = t.Skipped - open
 		t.Skipped = open
 	} else {
@@ -71,37 +70,88 @@ func Try(config map[string]any, heard []Chunk) (Tried, error) {
 	return t, nil
 }
 
-// take reads the frames that the scanner has.
-func (t *Tried) take(c *Config, fields []Field, s *framing.Scanner) {
+// take reads the frames that the reader has.
+func (t *Tried) take(r *Reader) {
 	for {
-		f, ok := s.Next()
+		h, ok := r.Next()
 		if !ok {
 			return
 		}
 		if t.Frames+t.Unread == 0 {
-			t.Cut = f.Start > 0
+			t.Cut = h.Frame.Start > 0 || h.Err != nil
 		}
-		m, err := c.message(f)
-		values := valuesOf(m, fields)
-		if err != nil || len(fields) > 0 && len(values) == 0 {
-			t.Cut = t.Cut || t.Frames+t.Unread == 0
+		if h.Err != nil {
 			t.Unread++
 			continue
 		}
 		t.Frames++
-		t.Covered += len(f.Raw)
+		t.Covered += len(h.Frame.Raw)
 		if len(t.Data) < MaxTried {
-			t.Data = append(t.Data, slices.Clone(m.Data))
-			t.Values = append(t.Values, values)
+			t.Data = append(t.Data, slices.Clone(h.Message.Data))
+			t.Values = append(t.Values, h.Values)
 		}
 	}
 }
 
+// Reader reads bytes as a device with some configData would. It is not safe for concurrent use.
+type Reader struct {
+	config  Config
+	fields  []Field
+	scanner *framing.Scanner
+}
+
+// Heard is one frame. It is valid until the next Push.
+type Heard struct {
+	Frame   framing.Frame
+	Message *Message          // nil where Err is not
+	Values  []telegram.Field // what the profile has in it
+	Err     error             // the frame is whole, but the profile cannot read it
+}
+
+// NewReader reads by configData with keys such as profile, framing and check. A url is not needed. asked
+// says that answers are read: of a profile whose fields are declared, those of its requests, else those of what is said
+// unasked. The error is the first mistake of config.
+func NewReader(config map[string]any, asked bool) (*Reader, error) {
+	c, fields, err := trial(config)
+	if err != nil {
+		return nil, err
+	}
+	fields = slices.DeleteFunc(fields, func(f Field) bool { return (f.Request >= 0) != asked })
+	return &Reader{config: c, fields: fields, scanner: framing.NewScanner(c.Framing)}, nil
+}
+
+// Push takes bytes. Call Next until it has no more afterwards.
+func (r *Reader) Push(c Chunk) { r.scanner.Push(c.Data, c.At) }
+
+// Quiet tells that nothing came until now. Call Next until it has no more afterwards.
+func (r *Reader) Quiet(now time.Time) { r.scanner.Quiet(now) }
+
+// Counters are the scanner's.
+func (r *Reader) Counters() framing.Counters { return r.scanner.Counters() }
+
+// errNoField is why a frame of a profile whose fields are declared cannot be read.
+var errNoField = errors.New("it has none of the profile's fields")
+
+// Next returns the next whole frame.
+func (r *Reader) Next() (Heard, bool) {
+	f, ok := r.scanner.Next()
+	if !ok {
+		return Heard{}, false
+	}
+	h := Heard{Frame: f}
+	h.Message, h.Err = r.config.message(f)
+	if h.Err != nil {
+		return h, true
+	}
+	h.Values = valuesOf(h.Message, r.fields)
+	if len(r.fields) > 0 && len(h.Values) == 0 {
+		h.Message, h.Err = nil, errNoField
+	}
+	return h, true
+}
+
 // valuesOf returns what a message says by the profile's decoder, or by its fields.
 func valuesOf(m *Message, fields []Field) []telegram.Field {
-	if m == nil {
-		return nil
-	}
 	if m.Telegram != nil {
 		return m.Telegram.Fields
 	}
@@ -131,10 +181,9 @@ func trial(config map[string]any) (Config, []Field, error) {
 	}
 	name, _ := config["profile"].(string)
 	p, _ := profileOf(name)
-	named, _ := p.keys["fields"].(map[string]any)
 	var fields []Field
-	for _, name := range slices.Sorted(maps.Keys(named)) {
-		for _, typ := range []twin.Type{twin.TypeDouble, twin.TypeInt, twin.TypeBoolean, twin.TypeString} {
+	for _, name := range slices.Sorted(maps.Keys(p.fields)) {
+		for _, typ := range []twin.Type{twin.TypeString, twin.TypeDouble, twin.TypeInt, twin.TypeBoolean} { // text keeps the digits
 			d.Properties = []twin.Property{{Name: name, Type: typ, Visitor: map[string]any{"field": name, "write": nil}}}
 			if one, wrong := Parse(&d); one != nil && len(wrong) == 0 {
 				fields = append(fields, one.Fields...)
@@ -152,6 +201,12 @@ func Usual(profile string) (serialport.Config, bool) {
 	}
 	p, ok := profileOf(profile)
 	return p.usual, ok
+}
+
+// Decodes reports whether a profile takes frames apart by itself: only those can be told by what comes.
+func Decodes(profile string) bool {
+	p, ok := profileOf(profile)
+	return ok && p.decode != nil
 }
 
 // Unescape reads text with the escapes that a Device may have: \r \n \t \0 \xHH \\ \$.
@@ -173,24 +228,4 @@ func Digits(text string) ([]byte, error) {
 		return nil, fmt.Errorf("read %.40q: ${%s} stands where only digits can", text, names[0])
 	}
 	return t.fill(nil), nil
-}
-
-// Read returns the messages that bytes are, as they come over a line and with silence behind them.
-// The error is that of the first frame that cannot be read; what follows it is not.
-func Read(c *Config, heard Chunk) ([]*Message, error) {
-	s := framing.NewScanner(c.Framing)
-	s.Push(heard.Data, heard.At)
-	s.Quiet(heard.At.Add(settleTime))
-	var list []*Message
-	for {
-		f, ok := s.Next()
-		if !ok {
-			return list, nil
-		}
-		m, err := c.message(f)
-		if err != nil {
-			return list, err
-		}
-		list = append(list, m)
-	}
 }

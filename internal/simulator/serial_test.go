@@ -330,12 +330,12 @@ func TestSerialMistakesAreNamed(t *testing.T) {
 func TestFaultsOfInstrumentsGiveNoWrongValues(t *testing.T) {
 	short := simulator.Duration(10 * time.Millisecond)
 	for _, fault := range []simulator.Fault{
-		{Do: simulator.Late, Delay: simulator.Duration(300 * time.Millisecond)},
+		{Do: simulator.Late, Delay: simulator.Duration(200 * time.Millisecond)},
 		{Do: simulator.Split, Delay: short},
 		{Do: simulator.Drop},
 		{Do: simulator.Corrupt},
 		{Do: simulator.Exception},
-		{Do: simulator.Hang, Delay: simulator.Duration(300 * time.Millisecond)},
+		{Do: simulator.Hang, Delay: simulator.Duration(200 * time.Millisecond)},
 		{Do: simulator.Close},
 		{Do: simulator.Noise},
 		{Do: simulator.Truncate},
@@ -347,8 +347,10 @@ func TestFaultsOfInstrumentsGiveNoWrongValues(t *testing.T) {
 			return d
 		}} {
 			t.Run(fault.Do+" in "+name, func(t *testing.T) {
+				t.Parallel()
+				fault := fault
 				d := device("tcp://" + freeAddress(t))
-				d.Config["timeout"], d.Config["retries"], d.Config["recovery"] = "150ms", 0, "400ms"
+				d.Config["timeout"], d.Config["retries"], d.Config["recovery"] = "100ms", 0, "250ms"
 				fault.Every, fault.After, fault.Times = 2, 1, 3
 				s := start(t, scripted(d, simulator.DeviceScript{Faults: []simulator.Fault{fault}}), d)
 				conn := open(t, serial.New(), d)

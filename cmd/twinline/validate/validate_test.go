@@ -12,6 +12,7 @@ import (
 
 	"github.com/twinline/twinline/internal/app"
 	"github.com/twinline/twinline/mappers/modbus"
+	"github.com/twinline/twinline/mappers/serial"
 	"github.com/twinline/twinline/pkg/mapper"
 	"github.com/twinline/twinline/pkg/twin"
 )
@@ -115,7 +116,9 @@ func TestReactions(t *testing.T) {
 }
 
 func TestExamplesHaveNoProblems(t *testing.T) {
-	r, err := Check([]string{"../../../examples"}, nil, map[string]func() mapper.Driver{"modbus": func() mapper.Driver { return modbus.New() }})
+	r, err := Check([]string{"../../../examples"}, nil, map[string]func() mapper.Driver{
+		"modbus": func() mapper.Driver { return modbus.New() }, "serial": func() mapper.Driver { return serial.New() },
+	})
 	require.NoError(t, err)
 	require.Empty(t, r.Problems)
 	require.Empty(t, r.Notes)
