@@ -103,9 +103,9 @@ type Reader struct {
 // Heard is one frame. It is valid until the next Push.
 type Heard struct {
 	Frame   framing.Frame
-	Message *Message          // nil where Err is not
+	Message *Message         // nil where Err is not
 	Values  []telegram.Field // what the profile has in it
-	Err     error             // the frame is whole, but the profile cannot read it
+	Err     error            // the frame is whole, but the profile cannot read it
 }
 
 // NewReader reads by configData with keys such as profile, framing and check. A url is not needed. asked
