@@ -133,6 +133,7 @@ func report(out io.Writer, heard []serial.Chunk, profile string, asked bool) {
 		shown++
 		fmt.Fprintf(out, "%3d  %s: %s (%d frames, %d damaged, %d bytes of none)\n", c.Score, c.What, c.Reason, c.Frames, c.Damaged, c.Skipped)
 		if shown == 1 {
+			frames(out, c, heard)
 			fields(out, c)
 		}
 	}
@@ -141,6 +142,20 @@ func report(out io.Writer, heard []serial.Chunk, profile string, asked bool) {
 		fmt.Fprintf(out, "the profile %s does not fit\n", profile)
 	case shown == 0:
 		fmt.Fprintln(out, "it looks like nothing that is known: often the rate or the parity is wrong; twinline scan tries others")
+	}
+}
+
+// maxFrames bounds the frames that are shown: the last ones.
+const maxFrames = 8
+
+// frames prints what the candidate takes for frames.
+func frames(out io.Writer, c *identify.Candidate, heard []serial.Chunk) {
+	tried, err := serial.Try(c.Config, heard)
+	if err != nil {
+		return // an answer to a question has no framing to try
+	}
+	for _, frame := range tried.Data[max(0, len(tried.Data)-maxFrames):] {
+		fmt.Fprintf(out, "     frame %q\n", frame)
 	}
 }
 

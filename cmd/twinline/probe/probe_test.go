@@ -52,6 +52,7 @@ func TestWhatComesIsShownAndNamed(t *testing.T) {
 	require.Contains(t, out, "listening on serial:///dev/ttyUSB9?baud=4800")
 	require.Contains(t, out, "24 47 50 48 44 54 2c 31 32 33 2e 34 35 36 2c 54  $GPHDT,123.456,T")
 	require.Contains(t, out, "NMEA 0183")
+	require.Contains(t, out, `frame "$GPHDT,123.456,T*32`)
 	require.Contains(t, out, "HDT.heading                  123.456 deg")
 }
 
