@@ -150,7 +150,7 @@ const maxFrames = 8
 
 // frames prints what the candidate takes for frames.
 func frames(out io.Writer, c *identify.Candidate, heard []serial.Chunk) {
-	tried, err := serial.Try(c.Config, heard)
+	tried, err := serial.Try(c.Config, heard, true)
 	if err != nil {
 		return // an answer to a question has no framing to try
 	}
