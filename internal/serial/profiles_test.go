@@ -82,7 +82,7 @@ func TestSICS(t *testing.T) {
 	for property, sent := range map[string]string{"weight": "SI\r\n", "tare": "TA\r\n", "model": "I2\r\n", "firmware": "I3\r\n", "serialNumber": "I4\r\n"} {
 		require.Equal(t, sent, string(decl.requestOf(t, property).Send), property)
 	}
-	// Answers as the METTLER TOLEDO MT-SICS Reference Manual has them, levels 0 and 1.
+	// Written after the formats of the METTLER TOLEDO MT-SICS Reference Manual, levels 0 and 1; not recorded.
 	for name, test := range map[string]struct {
 		asked, answer string
 		want          outcome
@@ -204,7 +204,7 @@ func TestToledo(t *testing.T) {
 	fields := named("weight", "tare", "net", "motion", "unit")
 	fields["stableWeight"] = keys{"field": "weight", "bad": keys{"motion": `^.[\x28-\x2f\x38-\x3f\x68-\x6f\x78-\x7f]`}}
 	delete(fields, "weight")
-	const good = "\x02,1   1184    50\r" // tables A to C of the IND560 Technical Manual: two decimals, net, kg
+	const good = "\x02,1   1184    50\r" // tables 6-9 to 6-11 of the WILDCAT Technical Manual: two decimals, net, kg
 	weight := map[string]string{"stableWeight": "11.84", "tare": "0.5", "net": "true", "motion": "false", "unit": "kg"}
 	decl := profiled(t, "toledo", nil, types, fields)
 	moving := map[string]string{"stableWeight": "bad:motion", "tare": "0.5", "net": "true", "motion": "true", "unit": "kg"}
@@ -251,7 +251,7 @@ func TestSCPI(t *testing.T) {
 		asked, answer string
 		want          outcome
 	}{
-		// Agilent 34401A User's Guide, chapter 4; IEEE 488.2-1992, 10.14; SCPI 1999.0 volume 2, 21.8.
+		// Written after the formats of IEEE 488.2 (*IDN?) and SCPI 1999.0 (SYSTem:ERRor, infinity and NAN); not recorded.
 		"number":              {"voltage", "+1.23450000E+01", outcome{values: map[string]string{"voltage": "12.345"}}},
 		"overload":            {"voltage", "+9.90000000E+37", outcome{values: map[string]string{"voltage": "bad:sentinel"}}},
 		"negative overload":   {"voltage", "-9.90000000E+37", outcome{values: map[string]string{"voltage": "bad:sentinel"}}},
@@ -271,7 +271,7 @@ func TestSCPI(t *testing.T) {
 }
 
 func TestBoards(t *testing.T) {
-	// Lines as the examples of Adafruit's and Bosch's Arduino libraries print them, put on one line.
+	// Lines such as sketches print.
 	decl := profiled(t, "keyvalue", nil, map[string]twin.Type{"door": twin.TypeBoolean, "count": twin.TypeInt}, map[string]keys{
 		"temperature": {"name": "TEMP"}, "humidity": {"name": "HUM"}, "door": {"name": "DOOR"}, "count": {"name": "COUNT"},
 	})

@@ -451,6 +451,11 @@ func (r *rendering) chunks(all []said) ([]string, error) {
 	}
 	parts := slices.Concat(first, middle, last)
 	var out []string
+	if len(seen) > 1 && len(seen) == len(parts) { // patterns of the same text, each of its own part
+		for _, text := range parts {
+			out = append(out, merged(text, all))
+		}
+	}
 	for _, separator := range []string{" ", "", ",", ";"} {
 		out = append(out, strings.Join(parts, separator))
 		if len(parts) == 1 {
@@ -458,6 +463,17 @@ func (r *rendering) chunks(all []said) ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// merged puts the values of all fields into a text where their patterns find them.
+func merged(text string, all []said) string {
+	for i := range all {
+		s := &all[i].field.source
+		if at := s.match.FindStringSubmatchIndex(text); at != nil && at[2*s.group] >= 0 {
+			text = text[:at[2*s.group]] + all[i].text + text[at[2*s.group+1]:]
+		}
+	}
+	return text
 }
 
 // chunk returns a text that a pattern matches, with the values of all the fields that are its groups.

@@ -34,13 +34,16 @@ func (f *Field) Text(v twin.Value) (string, error) {
 	return s.text, err
 }
 
-// Usual returns a text that the property may show: v where its place can hold it, else a short one that it can.
+// Usual returns v where the property's place can hold it, else a short text that it can, if there is one.
 func (f *Field) Usual(v twin.Value) twin.Value {
 	if f.source.kind != byRegex {
 		return v
 	}
 	group, err := groupPattern(f.source.match, f.source.group)
-	if err != nil || group.MatchString(v.Text()) {
+	if err != nil {
+		return v
+	}
+	if text, _, err := f.format.EncodeText(v); err == nil && group.MatchString(text) {
 		return v
 	}
 	text, err := shortest(group, nil, "0A ")

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -265,6 +267,26 @@ func TestProfiles(t *testing.T) {
 			"maker": twin.StringValue("a maker with a name of more than fifteen letters"),
 		}},
 		"sml of a meter": {keys{"profile": "sml", "sender": "1EMH0012345678"}, []twin.Property{property("power", twin.TypeInt, keys{"field": "1-0:16.7.0"})}, map[string]twin.Value{"power": twin.IntValue(9)}},
+		"toledo": {keys{"profile": "toledo"}, []twin.Property{
+			property("weight", twin.TypeDouble, keys{"field": "weight"}), property("tare", twin.TypeDouble, keys{"field": "tare"}),
+			property("unit", twin.TypeString, keys{"field": "unit"}), property("motion", twin.TypeBoolean, keys{"field": "motion"}),
+		}, map[string]twin.Value{"weight": twin.FloatValue(-12.5), "tare": twin.FloatValue(0.25), "unit": twin.StringValue("t"), "motion": twin.BoolValue(true)}},
+		"toledo with a checksum": {keys{"profile": "toledo", "framing": keys{"after": 1}}, []twin.Property{property("weight", twin.TypeInt, keys{"field": "weight"})}, map[string]twin.Value{"weight": twin.IntValue(999999)}},
+		"sics": {keys{"profile": "sics"}, []twin.Property{
+			property("weight", twin.TypeDouble, keys{"field": "weight"}), property("unit", twin.TypeString, keys{"field": "unit"}), property("stable", twin.TypeBoolean, keys{"field": "stable"}),
+			property("model", twin.TypeString, keys{"field": "model"}), writable("presetTare", twin.TypeDouble, keys{"field": "presetTare"}),
+		}, map[string]twin.Value{
+			"weight": twin.FloatValue(-0.125), "unit": twin.StringValue("mg"), "stable": twin.BoolValue(true), "model": twin.StringValue("XPR 205"), "presetTare": twin.FloatValue(12),
+		}},
+		"sics that speaks": {keys{"profile": "sics"}, []twin.Property{
+			property("weight", twin.TypeDouble, keys{"field": "stream.weight"}), property("unit", twin.TypeString, keys{"field": "stream.unit"}),
+		}, map[string]twin.Value{"weight": twin.FloatValue(100.5), "unit": twin.StringValue("kg")}},
+		"scpi": {keys{"profile": "scpi", "requests": keys{"measure": keys{"send": "MEAS:VOLT?", "reply": keys{"match": `^[-+0-9.E]+$`}}}}, []twin.Property{
+			property("volts", twin.TypeDouble, keys{"request": "measure", "regex": "^([-+0-9.E]+)$"}), property("model", twin.TypeString, keys{"field": "model"}), property("maker", twin.TypeString, keys{"field": "manufacturer"}),
+			property("code", twin.TypeInt, keys{"field": "errorCode"}), property("error", twin.TypeString, keys{"field": "error"}),
+		}, map[string]twin.Value{
+			"volts": twin.FloatValue(1.000001), "model": twin.StringValue("34461A"), "maker": twin.StringValue("Keysight"), "code": twin.IntValue(-113), "error": twin.StringValue("Undefined header"),
+		}},
 		"iec62056, mode c": {keys{"profile": "iec62056", "meter": keys{"address": "00012"}}, []twin.Property{
 			property("energy", twin.TypeDouble, keys{"field": "1.8.0"}), property("number", twin.TypeString, keys{"field": "0.0.0"}),
 		}, map[string]twin.Value{"energy": twin.FloatValue(1234.5), "number": twin.StringValue("00012")}},
@@ -415,6 +437,26 @@ func TestNobodyGetsWhatWasTrueLongAgo(t *testing.T) {
 	require.Empty(t, s.Err())
 	set(t, s, d, map[string]twin.Value{"count": twin.IntValue(2)})
 	shows(t, open(t, serial.New(), d), map[string]twin.Value{"count": twin.IntValue(2)})
+}
+
+func TestALineHasRoomForSomeClients(t *testing.T) {
+	const room = 8
+	address := freeAddress(t)
+	d := instrument("speaker", "tcp://"+address, nil, property("x", twin.TypeInt, keys{"name": "X"}))
+	start(t, simulator.Script{}, d)
+	for n := range room + 1 {
+		conn, err := net.Dial("tcp", address)
+		require.NoError(t, err)
+		t.Cleanup(func() { conn.Close() })
+		require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
+		_, err = conn.Read(make([]byte, 1))
+		if n < room {
+			require.NoError(t, err, "client %d hears what is said", n)
+		} else {
+			require.Error(t, err)
+			require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "it is closed")
+		}
+	}
 }
 
 func TestSerialLinesKeepTheServiceContract(t *testing.T) {

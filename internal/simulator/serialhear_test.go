@@ -78,6 +78,14 @@ func TestWhatIsHeard(t *testing.T) {
 	}
 }
 
+func TestHowOftenAFrameIsSent(t *testing.T) {
+	for every, ok := range map[string]bool{"19ms": false, "20ms": true, "1h": true, "1h0m0.001s": false} {
+		var script Script
+		problems := DecodeScript("test", []byte("apiVersion: twinline.io/v1alpha1\nkind: Simulation\nspec: {devices: {a/b: {stream: [{every: "+every+", send: x}]}}}\n"), &script)
+		require.Equal(t, ok, len(problems) == 0, "%s: %v", every, problems)
+	}
+}
+
 func FuzzHear(f *testing.F) {
 	for _, in := range []string{"R\n", "X1\n", "/?!\r\n\x06050\r\n\x15", "Y1", "\xff\x00?"} {
 		f.Add([]byte(in), true)

@@ -46,6 +46,8 @@ func (i *Instrument) telegram(shown []serial.Shown) ([]byte, error) {
 		return encodeSML(t)
 	case "iec62056":
 		return pushIEC62056(t)
+	case "toledo":
+		return encodeToledo(t, i.config.Framing.After > 0)
 	}
 	return nil, fmt.Errorf("nothing is known of how the profile %s says it", i.config.Profile)
 }

@@ -1,6 +1,6 @@
 // Package toledo reads the continuous output of METTLER TOLEDO weighing terminals, which
-// many other makers' terminals send as well. Tables are those of the METTLER TOLEDO IND560 Technical
-// Manual, appendix "Communications", standard continuous output.
+// many other makers' terminals send as well. Frame, checksum and status bytes are those of the METTLER TOLEDO
+// WILDCAT Technical Manual (12/00), appendix 2, tables 6-8 to 6-11; units beyond g and t are those of newer terminals (IND560).
 package toledo
 
 import (

@@ -11,7 +11,7 @@ import (
 )
 
 // sealed appends the checksum: the two's complement of the sum of the seven low
-// bits (IND560 Technical Manual, standard continuous output, note 6), computed in another way than the package does.
+// bits (WILDCAT Technical Manual, table 6-8, note 6), computed in another way than the package does.
 func sealed(frame string) string {
 	sum := 0
 	for _, c := range []byte(frame) {
@@ -32,7 +32,7 @@ func TestWeights(t *testing.T) {
 		frame  string
 		weight telegram.Field
 	}{
-		// Status bytes by tables A, B and C of the IND560 Technical Manual.
+		// Status bytes by tables 6-9 to 6-11 of the WILDCAT Technical Manual.
 		"two decimals in kg":       {"\x02,0   1234    50\r", telegram.Field{Text: "12.34", Unit: "kg"}},
 		"leading zeros are kept":   {"\x02,0 001234    50\r", telegram.Field{Text: "0012.34", Unit: "kg"}},
 		"zeros in all places":      {"\x02,0 000000000000\r", telegram.Field{Text: "0000.00", Unit: "kg"}},

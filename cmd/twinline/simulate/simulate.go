@@ -33,16 +33,23 @@ const example = `  twinline simulate -f examples/demo
         properties:
           temperature: {wave: sine, min: 60, max: 95, period: 2m}
         faults:
-        - {do: late, every: 10, delay: 3s}`
+        - {do: late, every: 10, delay: 3s}
+      default/board-1: # of protocol serial
+        replies: {status: "${address} T=${temperature:%.1f} SP=${setpoint}"}
+        stream:
+        - {every: 1s, send: "TEMP=${temperature} HUM=${humidity}"}`
 
 // NewCommand returns the command.
 func NewCommand() *cobra.Command {
 	var files []string
 	cmd := &cobra.Command{
 		Use:   "simulate -f FILE…",
-		Short: "play Modbus devices from their Device and DeviceModel manifests",
-		Long: "Simulate listens where the Devices' URLs say (tcp, rtuovertcp), makes pseudo terminals for serial ones (rtu),\n" +
+		Short: "play Modbus and serial devices from their Device and DeviceModel manifests",
+		Long: "Simulate listens where the Devices' URLs say (tcp, rtuovertcp), makes pseudo terminals for serial ones (rtu, serial),\n" +
 			"and answers as the devices would. Simulation objects in the same files script waves and faults.\n" +
+			"What a device of protocol serial answers, and says by itself, follows from its declaration. Where that does not tell,\n" +
+			"a warning says so, and the Simulation gives it: replies by request, and stream. Faults count its requests and the frames\n" +
+			"that it sends by itself alike.\n" +
 			"Waves: constant, sine, square, triangle, ramp, random, counter, hold. Faults: " + strings.Join(simulator.FaultNames(), ", ") + ".",
 		Example: example,
 		Args:    cobra.NoArgs,
