@@ -30,6 +30,7 @@ type Ear struct {
 	owing   time.Time // until when its answer may come
 	late    time.Duration
 	opening uint64
+	began   uint64 // the position where hearing began
 }
 
 // question is a request that waits for its answer.
@@ -74,7 +75,7 @@ func (e *Ear) reopened(opening uint64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.scanner.Reset()
-	e.opening = opening
+	e.opening, e.began = opening, e.scanner.Position()
 }
 
 // broke ends the question that waits.
@@ -169,9 +170,19 @@ func (e *Ear) frame(f framing.Frame, now time.Time) bool {
 		count.Foreign.Add(1)
 		return false
 	}
+	if f.Start == e.began && e.config.open() {
+		count.Foreign.Add(1)
+		return false
+	}
 	count.Frames.Add(1)
 	e.said(m)
 	return true
+}
+
+// open reports whether nothing tells a frame whose beginning was not heard from a
+// whole one. The first that is heard is then not believed: "0.5" may be the end of "20.5".
+func (c *Config) open() bool {
+	return c.decode == nil && len(c.Framing.Start) == 0 && c.Framing.Check == nil
 }
 
 // clone returns a message that outlives its frame.

@@ -354,7 +354,7 @@ func TestStaleIsSaidAfterASilenceAndNothingIsRepeated(t *testing.T) {
 	p := newPeer(t)
 	c := open(t, New(), spoken("d", p.url, map[string]any{"silence": "200ms"}))
 	got := reads(c, "t", "h")
-	time.AfterFunc(5*time.Millisecond, func() { _, _ = io.WriteString(p.far, "t=1 h=2\n") })
+	time.AfterFunc(5*time.Millisecond, func() { _, _ = io.WriteString(p.far, "cut\nt=1 h=2\n") })
 	r := <-got
 	require.Equal(t, twin.FloatValue(1), r.readings[0].Value)
 	require.Equal(t, twin.FloatValue(2), r.readings[1].Value)
@@ -373,12 +373,21 @@ func TestStaleIsSaidAfterASilenceAndNothingIsRepeated(t *testing.T) {
 	require.Eventually(t, func() bool { return (<-reads(c, "t", "h")).err != nil }, 20*time.Second, 5*time.Millisecond, "nothing comes")
 }
 
+// Whoever opens a line in the middle of "20.5" must not read 0.5.
+func TestTheFirstLineMayBeCutAndIsNotBelieved(t *testing.T) {
+	p := newPeer(t)
+	c := open(t, New(), spoken("d", p.url, nil))
+	got := reads(c, "t")
+	time.AfterFunc(50*time.Millisecond, func() { _, _ = io.WriteString(p.far, "t=0.5\nt=20.5\n") })
+	require.Equal(t, twin.FloatValue(20.5), (<-got).readings[0].Value)
+}
+
 func TestTheLatestFrameWins(t *testing.T) {
 	p := newPeer(t)
 	c := open(t, New(), spoken("d", p.url, nil))
 	got := reads(c, "t")
 	defer p.repeat("noise\n")()
-	p.say("t=1\n")
+	p.say("cut\nt=1\n")
 	require.False(t, (<-got).readings[0].Quality.IsBad())
 	for i := range 100 {
 		p.say(fmt.Sprintf("t=%d\n", i))

@@ -70,7 +70,9 @@ func run(cmd *cobra.Command, open Opener, target string, o options) error {
 	fmt.Fprintf(out, "listening on %s\n", e)
 	start := time.Now()
 	heard, err := Listen(cmd.Context(), open(e), send, o.length, func(c serial.Chunk) { show(out, c, c.At.Sub(start)) })
-	report(out, heard, o.profile, len(send) > 0)
+	if err == nil || len(heard) > 0 {
+		report(out, heard, o.profile, len(send) > 0)
+	}
 	return err
 }
 

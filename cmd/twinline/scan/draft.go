@@ -1,7 +1,6 @@
 package scan
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"os"
@@ -26,11 +25,11 @@ func (f *find) draft() ([]byte, error) {
 	for i := range f.candidate.Fields {
 		field := &f.candidate.Fields[i]
 		name := propertyName(field.Name)
-		if field.Visitor == nil || taken[name] || len(ofModel) == maxDraft {
+		if field.Visitor == nil || field.Type == "" || taken[name] || len(ofModel) == maxDraft {
 			continue
 		}
 		taken[name] = true
-		p := object{"name": name, "type": cmp.Or(string(field.Type), "STRING"), "accessMode": "ReadOnly", "visitors": object{"protocolName": serial.Protocol, "configData": field.Visitor}}
+		p := object{"name": name, "type": string(field.Type), "accessMode": "ReadOnly", "visitors": object{"protocolName": serial.Protocol, "configData": field.Visitor}}
 		if field.Unit != "" {
 			p["unit"] = field.Unit
 		}
