@@ -289,7 +289,7 @@ func (p *parser) send(path, text, digits string) (t template, inHex bool) {
 	if inHex {
 		key, parse, text = ".sendHex", parseHex, digits
 	}
-	if inHex && text == "" || text == "" {
+	if text == "" {
 		p.problem(path+".send", "missing", "write what is sent, as text under send or as digits under sendHex")
 		return t, inHex
 	}

@@ -230,8 +230,6 @@ func (s *source) String() string {
 type Write struct {
 	Raw bool // without framing and check
 	Request
-	assume bool
-	inHex  bool
 	// bare is what is sent, with its framing to come, but for ${value}.
 	bare template
 }

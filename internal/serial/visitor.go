@@ -308,7 +308,7 @@ func (v *visit) writing() {
 		v.problem(path+".send", "the value is bytes", "write it under sendHex; ${value} is then the bytes of "+v.raw.Type)
 	}
 	c := &v.decl.Config
-	v.field.write = &Write{bare: t, inHex: inHex, assume: w.Assume, Request: Request{Name: "write " + v.prop.Name, Timeout: c.Timeout, Pause: c.Pause, Reply: v.reply(path+".reply", w.Reply)}, Raw: w.Raw}
+	v.field.write = &Write{bare: t, Request: Request{Name: "write " + v.prop.Name, Timeout: c.Timeout, Pause: c.Pause, Reply: v.reply(path+".reply", w.Reply)}, Raw: w.Raw}
 	if w.Timeout != nil {
 		v.field.write.Timeout = *w.Timeout
 	}
