@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"time"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -29,7 +30,8 @@ const (
 	// maxSeries bounds the series dictionary in memory; about 100 bytes each.
 	maxSeries = 200_000
 
-	busyTimeout = "5000" // ms
+	busyTimeout = 5 * time.Second
+	busyRetry   = 10 * time.Millisecond
 	readers     = 4
 )
 
@@ -49,9 +51,10 @@ func Open(file string) (*Store, error) {
 	if file == "" || strings.HasPrefix(file, ":") {
 		return nil, fmt.Errorf("open sqlite: %q is not a file", file)
 	}
-	// WAL with synchronous=NORMAL: a power cut may undo the last commits, whole
-	// ones, and with them their offsets; they are read from Kafka again.
-	q := url.Values{"_pragma": {"busy_timeout(" + busyTimeout + ")", "journal_mode(WAL)", "synchronous(NORMAL)"}, "_txlock": {"immediate"}}
+	// synchronous=NORMAL with the WAL of Migrate: a power cut may undo the last
+	// commits, whole ones, and with them their offsets; they are read from Kafka again.
+	wait := fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds())
+	q := url.Values{"_pragma": {wait, "synchronous(NORMAL)"}, "_txlock": {"immediate"}}
 	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: escape(file), RawQuery: q.Encode()}).String())
 	if err != nil {
 		return nil, fmt.Errorf("open sqlite %s: %w", file, err)
@@ -79,6 +82,9 @@ func (s *Store) Ping(ctx context.Context) error {
 func (s *Store) Migrate(ctx context.Context) error {
 	s.commit.Lock()
 	defer s.commit.Unlock()
+	if err := s.useWAL(ctx); err != nil {
+		return fmt.Errorf("migrate sqlite: use WAL: %w", err)
+	}
 	err := s.inTx(ctx, func(tx *sql.Tx) error {
 		var have int
 		if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&have); err != nil {
@@ -100,6 +106,30 @@ func (s *Store) Migrate(ctx context.Context) error {
 		return fmt.Errorf("migrate sqlite: %w", err)
 	}
 	return nil
+}
+
+// useWAL turns the file to write-ahead logging, which it keeps. For that SQLite
+// upgrades a read transaction, where it does not wait (btree.c, sqlite3BtreeSetVersion):
+// of two that do it at once one is told SQLITE_BUSY, whatever busy_timeout says.
+func (s *Store) useWAL(ctx context.Context) error {
+	retry := time.NewTicker(busyRetry)
+	defer retry.Stop()
+	for deadline := time.Now().Add(busyTimeout); ; {
+		_, err := s.db.ExecContext(ctx, "PRAGMA journal_mode = WAL")
+		if !busy(err) || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-retry.C:
+		}
+	}
+}
+
+func busy(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && e.Code()&0xff == sqlite3.SQLITE_BUSY
 }
 
 // Offsets returns the next offset of each partition; 0 of one that was never seen.
