@@ -224,8 +224,8 @@ func TestVisitorsReadWhatWasSeen(t *testing.T) {
 				for h, ok := r.Next(); ok; h, ok = r.Next() {
 					require.NoError(t, h.Err)
 					for i := range decl.Fields {
-						if f := &decl.Fields[i]; f.Of(h.Message) {
-							v, q := f.Decode(h.Message)
+						f := &decl.Fields[i]
+						if v, q, has := f.Read(h.Message); has {
 							require.False(t, q.IsBad(), "%s is %s", f.Property, q)
 							read[f.Property] = v.Text()
 						}

@@ -5,10 +5,11 @@
 package nmea
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"strings"
+	"slices"
 	"sync"
 
 	nmea "github.com/adrianmo/go-nmea"
@@ -38,15 +39,25 @@ type Decoder struct {
 	sum    checksum.Algorithm
 	guards map[string][]guard
 	tables tables
+	only   []string // names of the fields that are read; nil: all
 
 	mu    sync.Mutex
 	plans map[string][]spec // by the kind; go-nmea's types bound it
 }
 
-// New returns a Decoder.
+// New returns a Decoder of all fields.
 func New() *Decoder {
 	sum, _ := checksum.Find("xor8")
 	return &Decoder{sum: sum, guards: guards(), tables: newTables(), plans: map[string][]spec{}}
+}
+
+// Only returns a Decoder that reads these fields, and others only where these depend
+// on them. Of a sentence with none of them it returns Kind and Sender, and
+// its checksum is all that it checks.
+func Only(fields ...string) *Decoder {
+	d := New()
+	d.only = append([]string{}, fields...)
+	return d
 }
 
 // Decode reads one sentence, `$GPRMC,…*hh` or `!AIVDM,…*hh`, without what ends the line.
@@ -73,14 +84,33 @@ func New() *Decoder {
 //
 // Errors wrap ErrChecksum or ErrFormat.
 func (d *Decoder) Decode(line []byte) (telegram.Telegram, error) {
-	if err := d.check(line); err != nil {
-		return telegram.Telegram{}, fmt.Errorf("read NMEA sentence %.100q: %w", line, err)
+	out, err := d.address(line)
+	if err == nil && d.reads(out.Kind) {
+		err = d.fields(&out, string(line))
 	}
-	r, err := parse(string(line))
 	if err != nil {
 		return telegram.Telegram{}, fmt.Errorf("read NMEA sentence %.100q: %w", line, err)
 	}
-	out := telegram.Telegram{Kind: r.kind(), Sender: r.base.Talker}
+	return out, nil
+}
+
+// reads reports whether a kind of sentence has a field that is read.
+func (d *Decoder) reads(kind string) bool {
+	return d.only == nil || slices.ContainsFunc(d.only, func(name string) bool { return within(name, kind) })
+}
+
+// within reports whether a name is that of a part of whole: "RMC.speed" of "RMC".
+func within(name, whole string) bool {
+	return len(name) > len(whole) && name[len(whole)] == '.' && name[:len(whole)] == whole
+}
+
+// fields reads what a sentence says.
+func (d *Decoder) fields(out *telegram.Telegram, line string) error {
+	r, err := parse(line)
+	if err != nil {
+		return err
+	}
+	r.kind = out.Kind
 	if r.sentence == nil {
 		out.Fields = r.numbered()
 	} else {
@@ -90,12 +120,14 @@ func (d *Decoder) Decode(line []byte) (telegram.Telegram, error) {
 		out.Fields, out.Time = r.fields, r.time()
 		out.Daytime, out.HasDaytime = r.daytime()
 	}
-	return out, nil
+	return nil
 }
+
+// tail is the length of a checksum.
+const tail = len("*hh")
 
 // check refuses what is no sentence, before anybody takes it apart.
 func (d *Decoder) check(line []byte) error {
-	const tail = len("*hh")
 	switch {
 	case len(line) > MaxLine:
 		return fmt.Errorf("%w: %d characters; at most %d are read", ErrFormat, len(line), MaxLine)
@@ -117,24 +149,41 @@ func (d *Decoder) check(line []byte) error {
 			return fmt.Errorf("%w: character %q", ErrFormat, c)
 		}
 	}
-	address, _, _ := strings.Cut(string(line[1:end]), ",")
-	if address == "" || len(address) > maxAddress {
-		return fmt.Errorf("%w: address of %d characters", ErrFormat, len(address))
+	return nil
+}
+
+// address checks a sentence and reads what kind it is, and whose.
+func (d *Decoder) address(line []byte) (telegram.Telegram, error) {
+	if err := d.check(line); err != nil {
+		return telegram.Telegram{}, err
+	}
+	address, _, _ := bytes.Cut(line[1:len(line)-tail], []byte{','})
+	if len(address) == 0 || len(address) > maxAddress {
+		return telegram.Telegram{}, fmt.Errorf("%w: address of %d characters", ErrFormat, len(address))
 	}
 	for _, c := range address {
 		if (c < 'A' || c > 'Z') && (c < '0' || c > '9') {
-			return fmt.Errorf("%w: address %q", ErrFormat, address)
+			return telegram.Telegram{}, fmt.Errorf("%w: address %q", ErrFormat, address)
 		}
 	}
-	return nil
+	talker, kind, err := nmea.ParsePrefix(string(address))
+	if err != nil {
+		return telegram.Telegram{}, fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	if talker == string(nmea.ProprietarySentencePrefix) {
+		kind = string(address)
+	}
+	return telegram.Telegram{Kind: kind, Sender: talker}, nil
 }
 
 // reading is a sentence while its fields are put together.
 type reading struct {
+	kind       string
 	base       nmea.BaseSentence
 	sentence   nmea.Sentence // nil: of a type that is not known
 	fixQuality string        // of GGA, where go-nmea does not know it
 	fields     []telegram.Field
+	numbers    []numeral // of base.Fields, as far as digits looked for them
 }
 
 // parse takes a sentence apart that was checked. A panic of the library becomes an
@@ -177,19 +226,11 @@ func (r *reading) began(s *nmea.BaseSentence) error {
 	return nil
 }
 
-// kind returns the type of the sentence.
-func (r *reading) kind() string {
-	if r.base.Talker == string(nmea.ProprietarySentencePrefix) {
-		return r.base.Prefix()
-	}
-	return r.base.Type
-}
-
 // numbered returns the fields of a sentence that is not known.
 func (r *reading) numbered() []telegram.Field {
 	fields := make([]telegram.Field, 0, len(r.base.Fields))
 	for i, raw := range r.base.Fields {
-		fields = append(fields, textField(fmt.Sprintf("%s.%d", r.kind(), i+1), raw))
+		fields = append(fields, textField(fmt.Sprintf("%s.%d", r.kind, i+1), raw))
 	}
 	return fields
 }

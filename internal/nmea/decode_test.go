@@ -382,6 +382,47 @@ func TestConcurrent(t *testing.T) {
 	group.Wait()
 }
 
+// narrow checks that a Decoder of few fields says of them what one of all does.
+func narrow(t *testing.T, line []byte, all telegram.Telegram, names ...string) {
+	got, err := nmea.Only(names...).Decode(line)
+	require.NoError(t, err)
+	for _, name := range names {
+		want, ok := all.Field(name)
+		have, found := got.Field(name)
+		require.Equal(t, ok, found, name)
+		require.Equal(t, want, have)
+	}
+	if len(got.Fields) == 0 {
+		require.Equal(t, telegram.Telegram{Kind: all.Kind, Sender: all.Sender}, got)
+		return
+	}
+	all.Fields, got.Fields = nil, nil
+	require.Equal(t, all, got, "%q of %v", line, names)
+}
+
+func TestOnly(t *testing.T) {
+	all := nmea.New()
+	for _, body := range []string{
+		"$GPRMC,123519,A,4807.038,N,01131.000,E,022.4,084.4,230394,003.1,W", "$GPRMC,123519,V,4807.038,N,01131.000,E,022.4,084.4,230394,003.1,W",
+		"$GPGGA,123519,4807.038,N,01131.000,E,0,08,0.9,545.4,M,46.9,M,,", "$GNGNS,014035.00,4332.69262,S,17235.48549,E,NN,13,0.9,25.63,11.24,,",
+		"$GPGSV,2,1,08,01,40,083,46,02,17,308,41", "$WIMWV,214.8,R,0.1,K,A", "$IIXDR,P,1.02481,B,Barometer,C,19.50,C,TempAir", "$PUBX,00,1,2", "$PGRME,3.3,M,4.9,M,6.0,M",
+	} {
+		line := []byte(sentence(body))
+		want, err := all.Decode(line)
+		require.NoError(t, err)
+		require.NotEmpty(t, want.Fields)
+		for _, f := range want.Fields {
+			narrow(t, line, want, f.Name)
+			narrow(t, line, want, f.Name, "ZZZ.other", want.Fields[0].Name)
+		}
+		narrow(t, line, want, "ZZZ.other")
+		narrow(t, line, want)
+	}
+	narrow(t, []byte(sentence("$GPTXT,01")), telegram.Telegram{Kind: "TXT", Sender: "GP"}, "RMC.speed") // the library cannot read it
+	_, err := nmea.Only("RMC.speed").Decode([]byte("$GPGGA,123519*00"))
+	require.ErrorIs(t, err, nmea.ErrChecksum)
+}
+
 func FuzzDecode(f *testing.F) {
 	for _, body := range []string{
 		"$GPRMC,123519,A,4807.038,N,01131.000,E,022.4,084.4,230394,003.1,W", "$GPTXT,01", "$GPGSV,1,1,01,03,03,111,40,B",
@@ -408,6 +449,9 @@ func FuzzDecode(f *testing.F) {
 				names[field.Name] = true
 				require.True(t, field.Quality.Valid())
 				require.Equal(t, field.Quality.IsBad(), field.Text == "")
+			}
+			if len(got.Fields) > 0 {
+				narrow(t, []byte(line), got, got.Fields[len(body)%len(got.Fields)].Name)
 			}
 		}
 	})

@@ -2,7 +2,6 @@ package nmea
 
 import (
 	"reflect"
-	"strings"
 
 	nmea "github.com/adrianmo/go-nmea"
 )
@@ -45,7 +44,7 @@ func Known() []string {
 	for kind, list := range guards() {
 		for _, g := range list {
 			names = append(names, kind+"."+g.by)
-			for _, value := range strings.Fields(g.values) {
+			for _, value := range g.values {
 				names = append(names, kind+"."+value)
 			}
 		}

@@ -1,6 +1,7 @@
 package nmea
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"reflect"
@@ -117,20 +118,25 @@ func (r *reading) raw(place int) string {
 	return r.base.Fields[place]
 }
 
+// numeral is a field of the sentence that is a number.
+type numeral struct {
+	text  string // "": it is none
+	value float64
+}
+
 // digits returns a number with the digits by which the sentence has it. go-nmea has
 // turned them into a float64; they are found again as those of the first field that is this number.
 func (r *reading) digits(n float64) string {
 	if math.IsNaN(n) || math.IsInf(n, 0) {
 		return ""
 	}
-	for _, raw := range r.base.Fields {
-		text, ok := plain(raw)
-		if !ok {
-			continue
+	for i := range r.base.Fields {
+		if i == len(r.numbers) {
+			r.numbers = append(r.numbers, numeralOf(r.base.Fields[i]))
 		}
-		got, err := strconv.ParseFloat(text, 64)
-		switch {
-		case err != nil:
+		text := r.numbers[i].text
+		switch got := r.numbers[i].value; {
+		case text == "":
 		case got == n:
 			return text
 		case got == -n: // the direction is in another field
@@ -138,6 +144,18 @@ func (r *reading) digits(n float64) string {
 		}
 	}
 	return strconv.FormatFloat(n+0, 'f', -1, 64) // +0: there is no -0
+}
+
+func numeralOf(raw string) numeral {
+	text, ok := plain(raw)
+	if !ok {
+		return numeral{}
+	}
+	value, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return numeral{}
+	}
+	return numeral{text, value}
 }
 
 // plain returns a number without a plus, and with exactly one digit before the point where that is 0.
@@ -148,6 +166,9 @@ func plain(raw string) (string, bool) {
 	whole, fraction, point := strings.Cut(text, ".")
 	if whole == "" && fraction == "" || !isDigits(whole) || !isDigits(fraction) {
 		return "", false
+	}
+	if !negative && whole != "" && (whole[0] != '0' || len(whole) == 1) && (!point || fraction != "") {
+		return text, true
 	}
 	whole = strings.TrimLeft(whole, "0")
 	if whole == "" {
@@ -162,7 +183,14 @@ func plain(raw string) (string, bool) {
 	return whole, true
 }
 
-func isDigits(s string) bool { return strings.Trim(s, "0123456789") == "" }
+func isDigits(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return true
+}
 
 // coordinate returns degrees of a latitude or longitude that is written as dddmm.mmmm,
 // exactly, rounded to 8 digits behind the point: a millimetre.
@@ -182,12 +210,15 @@ func coordinate(raw, hemisphere string) string {
 	// At most 100 minutes: 1e11 times 1e8 is less than 2^64.
 	minutes := ddmm%100*one + behind
 	degrees := ddmm/100*shown + (minutes*shown+30*one)/(60*one)
-	text := fmt.Sprintf("%d.%08d", degrees/shown, degrees%shown)
-	text = strings.TrimSuffix(strings.TrimRight(text, "0"), ".")
-	if text != "0" && (hemisphere == nmea.South || hemisphere == nmea.West) {
-		text = "-" + text
+	text := make([]byte, 0, len("-1000.12345678"))
+	if degrees > 0 && (hemisphere == nmea.South || hemisphere == nmea.West) {
+		text = append(text, '-')
 	}
-	return text
+	text = strconv.AppendUint(text, degrees/shown, 10)
+	point := len(text)
+	text = strconv.AppendUint(text, shown+degrees%shown, 10) // the 1 keeps leading zeros, and makes room for the point
+	text[point] = '.'
+	return string(bytes.TrimSuffix(bytes.TrimRight(text, "0"), []byte{'.'}))
 }
 
 // clock returns a time of day with the digits by which the sentence has it.
@@ -213,7 +244,7 @@ func (r *reading) judge(guards []guard) {
 		if !g.bad(r.said(g.by)) {
 			continue
 		}
-		for _, name := range strings.Fields(g.values) {
+		for _, name := range g.values {
 			if f := r.field(name); f != nil && !f.Quality.IsBad() {
 				f.Text, f.Quality = "", twin.Bad(g.why)
 			}
@@ -228,7 +259,7 @@ func (r *reading) said(name string) string {
 	}
 	all := ""
 	for _, f := range r.fields {
-		if strings.HasPrefix(f.Name, r.kind()+"."+name+".") {
+		if within(f.Name, r.kind+"."+name) {
 			all += f.Text
 		}
 	}
@@ -237,9 +268,9 @@ func (r *reading) said(name string) string {
 
 // field returns the field of that name behind the kind; nil: there is none.
 func (r *reading) field(name string) *telegram.Field {
-	kind := r.kind()
+	before := len(r.kind) + len(".")
 	for i := range r.fields {
-		if after, ok := strings.CutPrefix(r.fields[i].Name, kind); ok && strings.HasPrefix(after, ".") && after[1:] == name {
+		if r.fields[i].Name[before:] == name {
 			return &r.fields[i]
 		}
 	}
@@ -249,7 +280,7 @@ func (r *reading) field(name string) *telegram.Field {
 // measure sets the units that the sentence says itself.
 func (r *reading) measure(t tables) {
 	for _, said := range t.said {
-		if said.kind != r.kind() {
+		if said.kind != r.kind {
 			continue
 		}
 		for i := range r.fields {

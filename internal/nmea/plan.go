@@ -2,6 +2,7 @@ package nmea
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 
 	nmea "github.com/adrianmo/go-nmea"
@@ -43,9 +44,19 @@ func (d *Decoder) plan(kind string, s nmea.Sentence) []spec {
 	specs, ok := d.plans[kind]
 	if !ok {
 		specs = d.tables.specs(kind+".", kind+".", reflect.TypeOf(s))
+		specs = slices.DeleteFunc(specs, func(s spec) bool { return !d.needs(kind, s.name) })
 		d.plans[kind] = specs
 	}
 	return specs
+}
+
+// needs reports whether a field is read, or tells something of those that are.
+func (d *Decoder) needs(kind, name string) bool {
+	if d.only == nil || slices.ContainsFunc(d.only, func(only string) bool { return only == name || within(only, name) }) {
+		return true
+	}
+	return slices.ContainsFunc(d.guards[kind], func(g guard) bool { return kind+"."+g.by == name }) ||
+		slices.ContainsFunc(d.tables.said, func(s saidUnit) bool { return s.kind == kind })
 }
 
 // specs returns the fields of a structure. prefix goes before the names, path

@@ -132,7 +132,7 @@ type guard struct {
 	by     string            // the field that tells, or a list
 	bad    func(string) bool // its text when they are none
 	why    string            // the word of their quality
-	values string            // names, parted by spaces
+	values []string
 }
 
 // guards returns the guards of each kind of sentence. Where several fields tell, each alone does.
@@ -140,40 +140,41 @@ func guards() map[string][]guard {
 	const noFix, invalid = "no-fix", "invalid"
 	not := func(good string) func(string) bool { return func(text string) bool { return text != good } }
 	is := func(bad string) func(string) bool { return func(text string) bool { return text == bad } }
-	const course = "latitude longitude speed course"
-	const place = "latitude longitude"
-	const height = "latitude longitude altitude separation"
-	const bearing = "bearingTrue bearingMagnetic distanceNauticalMiles"
-	const target = "crossTrackErrorNauticalMiles rangeToDestinationNauticalMiles trueBearingToDestination velocityToDestinationKnots"
+	course := []string{"latitude", "longitude", "speed", "course"}
+	place := course[:2]
+	height := []string{"latitude", "longitude", "altitude", "separation"}
+	bearing := []string{"bearingTrue", "bearingMagnetic", "distanceNauticalMiles"}
+	target := []string{"crossTrackErrorNauticalMiles", "rangeToDestinationNauticalMiles", "trueBearingToDestination", "velocityToDestinationKnots"}
+	these := strings.Fields
 	return map[string][]guard{
 		"RMC":   {{"validity", not("A"), noFix, course}, {"faaMode", is("N"), noFix, course}},
 		"GLL":   {{"validity", not("A"), noFix, place}, {"faaMode", is("N"), noFix, place}},
 		"GGA":   {{"fixQuality", func(q string) bool { return q == "" || q == "0" }, noFix, height}},
 		"GNS":   {{"mode", func(modes string) bool { return strings.Trim(modes, "N") == "" }, noFix, height}},
-		"VTG":   {{"faaMode", is("N"), noFix, "trueTrack magneticTrack groundSpeedKnots groundSpeedKPH"}},
+		"VTG":   {{"faaMode", is("N"), noFix, these("trueTrack magneticTrack groundSpeedKnots groundSpeedKPH")}},
 		"BWC":   {{"faaMode", is("N"), noFix, bearing}},
 		"BWR":   {{"faaMode", is("N"), noFix, bearing}},
 		"RMB":   {{"dataStatus", not("A"), noFix, target}, {"faaMode", is("N"), noFix, target}},
-		"XTE":   {{"statusGeneralWarning", not("A"), invalid, "crossTrackErrorMagnitude"}, {"faaMode", is("N"), noFix, "crossTrackErrorMagnitude"}},
-		"APB":   {{"statusGeneralWarning", not("A"), invalid, "crossTrackErrorMagnitude"}, {"faaMode", is("N"), noFix, "crossTrackErrorMagnitude"}},
+		"XTE":   {{"statusGeneralWarning", not("A"), invalid, these("crossTrackErrorMagnitude")}, {"faaMode", is("N"), noFix, these("crossTrackErrorMagnitude")}},
+		"APB":   {{"statusGeneralWarning", not("A"), invalid, these("crossTrackErrorMagnitude")}, {"faaMode", is("N"), noFix, these("crossTrackErrorMagnitude")}},
 		"PKLDS": {{"validity", not("A"), noFix, course}},
 		"PKLSH": {{"validity", not("A"), noFix, place}},
 		"PKNDS": {{"validity", not("A"), noFix, course}},
 		"PKNSH": {{"validity", not("A"), noFix, place}},
-		"MWV":   {{"statusValid", not("true"), invalid, "windAngle windSpeed"}},
-		"OSD":   {{"headingStatus", not("A"), invalid, "heading"}},
-		"ROT":   {{"valid", not("true"), invalid, "rateOfTurn"}},
-		"RPM":   {{"status", not("A"), invalid, "speedRPM pitchPercent"}},
+		"MWV":   {{"statusValid", not("true"), invalid, these("windAngle windSpeed")}},
+		"OSD":   {{"headingStatus", not("A"), invalid, these("heading")}},
+		"ROT":   {{"valid", not("true"), invalid, these("rateOfTurn")}},
+		"RPM":   {{"status", not("A"), invalid, these("speedRPM pitchPercent")}},
 		"RSA": {
-			{"starboardRudderAngleStatus", not("A"), invalid, "starboardRudderAngle"},
-			{"portRudderAngleStatus", not("A"), invalid, "portRudderAngle"},
+			{"starboardRudderAngleStatus", not("A"), invalid, these("starboardRudderAngle")},
+			{"portRudderAngleStatus", not("A"), invalid, these("portRudderAngle")},
 		},
-		"THS": {{"status", func(s string) bool { return s == "" || s == "V" }, invalid, "heading"}},
+		"THS": {{"status", func(s string) bool { return s == "" || s == "V" }, invalid, these("heading")}},
 		"VBW": {
-			{"waterSpeedStatus", not("A"), invalid, "longitudinalWaterSpeedKnots transverseWaterSpeedKnots"},
-			{"groundSpeedStatus", not("A"), invalid, "longitudinalGroundSpeedKnots transverseGroundSpeedKnots"},
-			{"sternTraverseWaterSpeedStatus", not("A"), invalid, "sternTraverseWaterSpeedKnots"},
-			{"sternTraverseGroundSpeedStatus", not("A"), invalid, "sternTraverseGroundSpeedKnots"},
+			{"waterSpeedStatus", not("A"), invalid, these("longitudinalWaterSpeedKnots transverseWaterSpeedKnots")},
+			{"groundSpeedStatus", not("A"), invalid, these("longitudinalGroundSpeedKnots transverseGroundSpeedKnots")},
+			{"sternTraverseWaterSpeedStatus", not("A"), invalid, these("sternTraverseWaterSpeedKnots")},
+			{"sternTraverseGroundSpeedStatus", not("A"), invalid, these("sternTraverseGroundSpeedKnots")},
 		},
 	}
 }

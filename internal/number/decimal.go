@@ -172,10 +172,14 @@ func uint64Pow10(n int) uint64 {
 	return p
 }
 
-// ofDecimal scales d to the nearest float64; ok is false where it is too large.
-func (s *scaler) ofDecimal(d *decimal) (x float64, ok bool) {
+// ofDecimal scales d, whose digits are body, to the nearest float64; ok is false where it is too large.
+func (s *scaler) ofDecimal(d *decimal, body string) (x float64, ok bool) {
 	if x, ok := s.quick(d); ok {
 		return x, true
+	}
+	if s.identity {
+		x = d.float(body)
+		return x, !math.IsInf(x, 0)
 	}
 	r := s.exactOf(d)
 	x, _ = r.Float64()

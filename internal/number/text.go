@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"math"
 	"math/big"
 	"strconv"
 	"strings"
@@ -133,13 +132,7 @@ func (f *Format) numberText(text string) (twin.Value, twin.Quality) {
 	if f.out == twin.TypeInt {
 		return f.integerText(&d)
 	}
-	var x float64
-	if f.scale.identity {
-		x = d.float(body)
-		ok = !math.IsInf(x, 0)
-	} else {
-		x, ok = f.scale.ofDecimal(&d)
-	}
+	x, ok := f.scale.ofDecimal(&d, body)
 	if !ok {
 		return twin.Value{}, badRange
 	}

@@ -284,9 +284,9 @@ func TestTheNearestValueIsFound(t *testing.T) {
 			rapid.SampledFrom([]float64{0.1, -0.01, 2.5, 1e-6, 0.3, 1e12, 1e-20}).Draw(rt, "scale"),
 			rapid.SampledFrom([]float64{0, -273.15, 1e14, -1e-9}).Draw(rt, "offset"),
 		)
-		d, _, ok := parseDecimal(sent)
+		d, body, ok := parseDecimal(sent)
 		require.True(rt, ok)
-		x, ok := s.ofDecimal(&d)
+		x, ok := s.ofDecimal(&d, body)
 		require.True(rt, ok)
 		exact, _ := s.exactOf(&d).Float64()
 		require.Equal(rt, exact, x)

@@ -98,7 +98,28 @@ func Parse(device *twin.Device) (*Declaration, []twin.Problem) {
 		return nil, p.problems
 	}
 	p.answers()
+	if p.profile.narrow != nil {
+		p.decl.Config.decode = p.profile.narrow(p.decl.telegramFields())
+	}
 	return &p.decl, p.problems
+}
+
+// telegramFields returns the fields of a telegram that properties are read from, or told by.
+func (d *Declaration) telegramFields() []string {
+	var names []string
+	add := func(s *source) {
+		if s.kind == byField {
+			names = append(names, s.name)
+		}
+	}
+	for i := range d.Fields {
+		f := &d.Fields[i]
+		add(&f.source)
+		for at := range f.when.equals {
+			add(&f.when.equals[at].source)
+		}
+	}
+	return names
 }
 
 // answers refuses questions of a device that also speaks by itself, if anything it says would do for an answer.

@@ -23,6 +23,7 @@ type Ear struct {
 
 	mu      sync.Mutex
 	scanner *framing.Scanner
+	message Message // of the frame that is dealt with
 	counted framing.Counters
 	wait    *question // nil: nothing is asked
 	raw     *dialog   // nil: no dialogue goes on
@@ -142,8 +143,8 @@ func (e *Ear) account() {
 // frame finds out whose a frame is.
 func (e *Ear) frame(f framing.Frame, now time.Time) bool {
 	count := &e.port.count
-	m, err := e.config.message(f)
-	if err != nil {
+	m := &e.message
+	if err := m.read(e.config, f); err != nil {
 		if damaged(err) {
 			count.Damaged.Add(1)
 		} else {
@@ -183,11 +184,6 @@ func (e *Ear) frame(f framing.Frame, now time.Time) bool {
 // whole one. The first that is heard is then not believed: "0.5" may be the end of "20.5".
 func (c *Config) open() bool {
 	return c.decode == nil && len(c.Framing.Start) == 0 && c.Framing.Check == nil
-}
-
-// clone returns a message that outlives its frame.
-func (m *Message) clone() *Message {
-	return &Message{Data: append([]byte(nil), m.Data...), At: m.At, Telegram: m.Telegram}
 }
 
 // errRefused is in the error of a question whose answer is that there is none.

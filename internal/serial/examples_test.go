@@ -110,7 +110,7 @@ func TestTheParticleSensorIsReadAsItsDataSheetSays(t *testing.T) {
 	f, ok := scanner.Next()
 	require.True(t, ok)
 	for i, want := range []int64{5, 8, 9} {
-		v, q := decl.Fields[i].Decode(&serial.Message{Data: f.Data, At: f.At})
+		v, q := decl.Fields[i].Answer(&serial.Message{Data: f.Data, At: f.At})
 		require.True(t, q.IsGood())
 		require.Equal(t, twin.IntValue(want), v)
 	}

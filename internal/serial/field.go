@@ -49,30 +49,46 @@ func refusedBy(list []refusal, frame []byte) (string, bool) {
 	return "", false
 }
 
-// Of reports whether a message has the property.
-func (f *Field) Of(m *Message) bool { return f.when.matches(m) && f.source.in(m) }
+// Read returns the property's value in a message; false: the message has none, it is
+// another's. The value is zero where the quality is bad: what the declaration calls bad,
+// and what number.Format calls bad.
+func (f *Field) Read(m *Message) (v twin.Value, quality twin.Quality, has bool) {
+	if !f.when.matches(m) {
+		return v, "", false
+	}
+	p := f.source.find(m)
+	if !p.found {
+		return v, "", false
+	}
+	v, quality = f.valueOf(m, p)
+	return v, quality, true
+}
 
-// Decode returns the property's value in a message that has it. The value is
-// zero where the quality is bad: "missing" (its place is not there), what the
-// declaration calls bad, and what number.Format calls bad.
-func (f *Field) Decode(m *Message) (twin.Value, twin.Quality) {
+// Answer returns the property's value in the answer to the request that brings it.
+// It is as Read, and "bad:missing" where the answer does not have its place.
+func (f *Field) Answer(m *Message) (twin.Value, twin.Quality) {
+	return f.valueOf(m, f.source.find(m))
+}
+
+func (f *Field) valueOf(m *Message, p place) (twin.Value, twin.Quality) {
 	if why, bad := refusedBy(f.bad, m.Data); bad {
 		return twin.Value{}, twin.Bad(why)
 	}
-	if f.binary {
-		b, ok := f.source.bytes(m)
-		if !ok {
-			return twin.Value{}, badMissing
-		}
-		return f.format.Decode(b)
+	switch {
+	case !p.found:
+		return twin.Value{}, badMissing
+	case p.quality.IsBad():
+		return twin.Value{}, p.quality
+	case f.binary:
+		return f.format.Decode(p.bytes)
 	}
-	text, quality := f.source.text(m)
-	if quality.IsBad() {
-		return twin.Value{}, quality
+	text := p.text
+	if p.bytes != nil {
+		text = string(p.bytes)
 	}
 	v, q := f.format.DecodeText(text)
-	if q.IsGood() && !quality.IsGood() {
-		q = quality
+	if q.IsGood() && !p.quality.IsGood() {
+		q = p.quality
 	}
 	return v, q
 }
@@ -96,7 +112,7 @@ func (r *recogniser) matches(m *Message) bool {
 		return false
 	}
 	for i := range r.equals {
-		if got, quality := r.equals[i].source.text(m); quality.IsBad() || strings.TrimSpace(got) != r.equals[i].want {
+		if p := r.equals[i].source.find(m); !p.found || p.quality.IsBad() || strings.TrimSpace(p.text) != r.equals[i].want {
 			return false
 		}
 	}
@@ -133,75 +149,52 @@ type source struct {
 	length    int      // byPlace
 }
 
-// in reports whether the message has the place of the value; one without is none of the property's.
-func (s *source) in(m *Message) bool {
-	switch s.kind {
-	case byRegex:
-		return s.match.Match(m.Data)
-	case byColumn:
-		_, ok := m.column(s.column, s.separator)
-		return ok
-	case byPlace:
-		_, ok := s.bytes(m)
-		return ok
-	case byName:
-		_, ok := m.pair(s.name)
-		return ok
-	case byPointer:
-		_, ok := m.pointer(s.pointer)
-		return ok
-	case byField:
-		if m.Telegram == nil {
-			return false
-		}
-		_, ok := m.Telegram.Field(s.name)
-		return ok
-	}
-	return true
+// place is where a message has a value, if it has.
+type place struct {
+	found   bool
+	text    string
+	bytes   []byte       // in place of text
+	quality twin.Quality // bad: it says that there is none; uncertain: it doubts it
 }
 
-// text returns the value's text, or a bad quality.
-func (s *source) text(m *Message) (text string, quality twin.Quality) {
-	ok := false
+// find looks for the value. Where the source is nothing, every message has it, and none says what it is.
+func (s *source) find(m *Message) (p place) {
 	switch s.kind {
 	case byRegex:
-		if at := s.match.FindSubmatchIndex(m.Data); at != nil && at[2*s.group] >= 0 {
-			text, ok = string(m.Data[at[2*s.group]:at[2*s.group+1]]), true
+		at := s.match.FindSubmatchIndex(m.Data)
+		switch {
+		case at == nil:
+		case at[2*s.group] < 0:
+			p.found, p.quality = true, badMissing
+		default:
+			p.found, p.text = true, string(m.Data[at[2*s.group]:at[2*s.group+1]])
 		}
 	case byColumn:
-		text, ok = m.column(s.column, s.separator)
+		p.text, p.found = m.column(s.column, s.separator)
 	case byName:
-		text, ok = m.pair(s.name)
+		p.text, p.found = m.pair(s.name)
 	case byPointer:
-		text, ok = m.pointer(s.pointer)
+		p.text, p.found = m.pointer(s.pointer)
 	case byPlace:
-		var b []byte
-		if b, ok = s.bytes(m); ok {
-			text = string(b)
-		}
+		p.bytes, p.found = s.bytes(m)
 	case byField:
-		if m.Telegram == nil {
-			return "", badMissing
+		if m.Telegram != nil {
+			f, found := m.Telegram.Field(s.name)
+			p = place{found: found, text: f.Text, quality: f.Quality}
 		}
-		f, found := m.Telegram.Field(s.name)
-		if found && f.Quality.IsBad() {
-			return "", f.Quality
-		}
-		text, ok, quality = f.Text, found, f.Quality
+	default:
+		p.found, p.quality = true, badMissing
 	}
-	if !ok {
-		return "", badMissing
-	}
-	return text, quality
+	return p
 }
 
-// bytes returns the value's bytes, where it is by its place.
+// bytes returns the bytes at a place.
 func (s *source) bytes(m *Message) ([]byte, bool) {
 	at := s.at
 	if at < 0 {
 		at += len(m.Data)
 	}
-	if s.kind != byPlace || at < 0 || at+s.length > len(m.Data) {
+	if at < 0 || at+s.length > len(m.Data) {
 		return nil, false
 	}
 	return m.Data[at : at+s.length], true

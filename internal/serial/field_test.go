@@ -73,8 +73,9 @@ func TestWhereValuesAre(t *testing.T) {
 			decl := parse(t, test.typ, overlay(keys{"url": "serial:///dev/x"}, test.config), test.visitor)
 			m := frameOf(t, &decl.Config, test.frame)
 			f := &decl.Fields[0]
-			require.Equal(t, test.of, f.Of(m))
-			v, quality := f.Decode(m)
+			_, _, has := f.Read(m)
+			require.Equal(t, test.of, has)
+			v, quality := f.Answer(m)
 			require.Equal(t, test.quality, quality)
 			require.Equal(t, test.want, v)
 		})
@@ -177,10 +178,26 @@ func FuzzMessage(f *testing.F) {
 			separator = ","
 		}
 		for _, s := range []source{{kind: byColumn, separator: separator, column: 3}, {kind: byName, name: "b"}, {kind: byPointer, pointer: path}, {kind: byPlace, at: -3, length: 2}, {kind: byPlace, at: 4000, length: 4096}, {kind: byField, name: "x"}} {
-			text, quality := s.text(m)
-			require.Equal(t, quality.IsBad(), !s.in(m), "%s", s.String())
-			require.LessOrEqual(t, len(text), len(data)+1)
+			p := s.find(m)
+			require.Equal(t, p, s.find(m), "%s, asked again", s.String())
+			require.LessOrEqual(t, len(p.text)+len(p.bytes), len(data)+1)
+			if s.kind == byName {
+				text, ok := firstPair(data, s.name)
+				require.Equal(t, place{found: ok, text: text}, p)
+			}
 		}
-		require.LessOrEqual(t, len(m.columns[separator]), max(maxParts, len(data)))
+		require.LessOrEqual(t, len(m.parted(separator)), max(maxParts, len(data)))
+		require.LessOrEqual(t, len(m.pairs), maxParts)
 	})
+}
+
+// firstPair is Message.pair in other words, for few pairs.
+func firstPair(data, name string) (value string, ok bool) {
+	words := strings.FieldsFunc(data, func(r rune) bool { return strings.ContainsRune(",; \t\r\n", r) })
+	for _, word := range words[:min(maxParts, len(words))] {
+		if i := strings.IndexAny(word, "=:"); i > 0 && word[:i] == name {
+			return word[i+1:], true
+		}
+	}
+	return "", false
 }

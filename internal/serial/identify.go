@@ -158,10 +158,7 @@ func valuesOf(m *Message, fields []Field) []telegram.Field {
 	var values []telegram.Field
 	for i := range fields {
 		f := &fields[i]
-		if !f.Of(m) {
-			continue
-		}
-		if v, q := f.Decode(m); !q.IsBad() {
+		if v, q, has := f.Read(m); has && !q.IsBad() {
 			values = append(values, telegram.Field{Name: f.Property, Text: v.Text(), Quality: q})
 		}
 	}
@@ -181,6 +178,7 @@ func trial(config map[string]any) (Config, []Field, error) {
 	}
 	name, _ := config["profile"].(string)
 	p, _ := profileOf(name)
+	decl.Config.decode = p.decode // of all fields
 	var fields []Field
 	for _, name := range slices.Sorted(maps.Keys(p.fields)) {
 		for _, typ := range []twin.Type{twin.TypeString, twin.TypeDouble, twin.TypeInt, twin.TypeBoolean} { // text keeps the digits

@@ -14,35 +14,73 @@ import (
 )
 
 // Message is one frame of an instrument, taken apart as far as fields ask for
-// it. It is for one goroutine, and valid as long as its frame is.
+// it. It is for one goroutine, and valid as long as its frame is; the values that were read from it stay.
 type Message struct {
 	Data     []byte             // the frame without what makes it one
 	At       time.Time          // when it had come
 	Telegram *telegram.Telegram // by the profile; nil where that takes nothing apart
 
-	columns   map[string][]string
-	pairs     map[string]string
+	held      telegram.Telegram // what Telegram points to
+	whole     string            // Data, once somebody asked
+	columns   []row
+	pairs     []pair // once paired
+	paired    bool
 	document  any
 	parsed    bool // document was tried
 	malformed bool
 }
 
-// message makes a Message of a frame. An error means that the frame is damaged,
+// row is a frame's parts between separators.
+type row struct {
+	separator string
+	parts     []string
+}
+
+// pair is NAME=VALUE.
+type pair struct{ name, value string }
+
+// read makes m the Message of a frame. An error means that the frame is damaged,
 // or nothing that the profile knows.
-func (c *Config) message(f framing.Frame) (*Message, error) {
-	m := &Message{Data: f.Data, At: f.At}
+func (m *Message) read(c *Config, f framing.Frame) error {
+	*m = Message{Data: f.Data, At: f.At, columns: m.columns[:0], pairs: m.pairs[:0]}
 	if c.trim {
 		m.Data = bytes.TrimSuffix(m.Data, []byte{'\r'})
 	}
 	if c.decode == nil {
-		return m, nil
+		return nil
 	}
 	t, err := c.decode(f.Raw)
 	if err != nil {
+		return err
+	}
+	m.held, m.Telegram = t, &m.held
+	return nil
+}
+
+// message returns the Message of a frame, which is its own.
+func (c *Config) message(f framing.Frame) (*Message, error) {
+	m := &Message{}
+	if err := m.read(c, f); err != nil {
 		return nil, err
 	}
-	m.Telegram = &t
 	return m, nil
+}
+
+// clone returns a message that outlives its frame.
+func (m *Message) clone() *Message {
+	out := &Message{Data: bytes.Clone(m.Data), At: m.At}
+	if m.Telegram != nil {
+		out.held, out.Telegram = *m.Telegram, &out.held
+	}
+	return out
+}
+
+// text returns Data.
+func (m *Message) text() string {
+	if m.whole == "" {
+		m.whole = string(m.Data)
+	}
+	return m.whole
 }
 
 // maxParts bounds columns and pairs of a frame.
@@ -50,40 +88,68 @@ const maxParts = 1024
 
 // column returns a column of the frame parted by separator.
 func (m *Message) column(i int, separator string) (string, bool) {
-	parts, ok := m.columns[separator]
-	if !ok {
-		if separator == " " {
-			parts = strings.Fields(string(m.Data))
-		} else {
-			parts = strings.SplitN(string(m.Data), separator, maxParts)
-		}
-		if m.columns == nil {
-			m.columns = map[string][]string{}
-		}
-		m.columns[separator] = parts
-	}
+	parts := m.parted(separator)
 	if i >= len(parts) {
 		return "", false
 	}
 	return strings.TrimSpace(parts[i]), true
 }
 
-// pair returns the value of a name in NAME=VALUE pairs.
-func (m *Message) pair(name string) (string, bool) {
-	if m.pairs == nil {
-		m.pairs = map[string]string{}
-		for _, word := range strings.FieldsFunc(string(m.Data), func(r rune) bool { return r == ',' || r == ';' || r == ' ' || r == '\t' || r == '\r' || r == '\n' }) {
-			i := strings.IndexAny(word, "=:")
-			if i <= 0 || len(m.pairs) >= maxParts {
-				continue
-			}
-			if _, twice := m.pairs[word[:i]]; !twice {
-				m.pairs[word[:i]] = word[i+1:]
-			}
+func (m *Message) parted(separator string) []string {
+	for i := range m.columns {
+		if m.columns[i].separator == separator {
+			return m.columns[i].parts
 		}
 	}
-	v, ok := m.pairs[name]
-	return v, ok
+	var parts []string
+	if separator == " " {
+		parts = strings.Fields(m.text())
+	} else {
+		parts = strings.SplitN(m.text(), separator, maxParts)
+	}
+	m.columns = append(m.columns, row{separator, parts})
+	return parts
+}
+
+// pair returns the value of a name in NAME=VALUE pairs: the first of that name.
+func (m *Message) pair(name string) (string, bool) {
+	if !m.paired {
+		m.paired = true
+		m.findPairs()
+	}
+	for i := range m.pairs {
+		if m.pairs[i].name == name {
+			return m.pairs[i].value, true
+		}
+	}
+	return "", false
+}
+
+// findPairs finds NAME=VALUE and NAME:VALUE between spaces, commas, semicolons and line ends.
+func (m *Message) findPairs() {
+	text := m.text()
+	from, mark := 0, -1
+	for i := 0; i <= len(text) && len(m.pairs) < maxParts; i++ {
+		if i < len(text) && !parts(text[i]) {
+			if mark < 0 && (text[i] == '=' || text[i] == ':') {
+				mark = i
+			}
+			continue
+		}
+		if mark > from {
+			m.pairs = append(m.pairs, pair{text[from:mark], text[mark+1 : i]})
+		}
+		from, mark = i+1, -1
+	}
+}
+
+// parts reports whether a byte stands between pairs.
+func parts(c byte) bool {
+	switch c {
+	case ',', ';', ' ', '\t', '\r', '\n':
+		return true
+	}
+	return false
 }
 
 // json returns the frame as a JSON document.

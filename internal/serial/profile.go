@@ -26,12 +26,13 @@ var profileFiles embed.FS
 type profile struct {
 	name    string
 	title   string
-	keys    map[string]any    // of the device's configData
-	fields  map[string]any    // named visitors
-	numbers map[string]any    // keys of every visitor of a number
-	usual   serialport.Config // settings of the line
-	decode  decoder           // nil: the fields say where their values are
-	dialog  bool              // of IEC 62056-21
+	keys    map[string]any                // of the device's configData
+	fields  map[string]any                // named visitors
+	numbers map[string]any                // keys of every visitor of a number
+	usual   serialport.Config             // settings of the line
+	decode  decoder                       // nil: the fields say where their values are
+	narrow  func(fields []string) decoder // decode of these fields alone, where that is cheaper; nil: it is not
+	dialog  bool                          // of IEC 62056-21
 }
 
 // profileFile is one of profiles/*.yaml.
@@ -47,14 +48,24 @@ type profileFile struct {
 
 // decoders are the libraries by which profiles take frames apart.
 func decoders() map[string]decoder {
-	sentences := nmea.New()
 	return map[string]decoder{
-		"nmea":     func(frame []byte) (telegram.Telegram, error) { return sentences.Decode(sentence(frame)) },
+		"nmea":     sentences(nmea.New()),
 		"iec62056": iec62056.DecodeMessage,
 		"dsmr":     dsmr.Decode,
 		"sml":      sml.Decode,
 		"toledo":   toledo.Decode,
 	}
+}
+
+// narrowed are the decoders that save work where few fields are wanted.
+func narrowed() map[string]func(fields []string) decoder {
+	return map[string]func([]string) decoder{
+		"nmea": func(fields []string) decoder { return sentences(nmea.Only(fields...)) },
+	}
+}
+
+func sentences(d *nmea.Decoder) decoder {
+	return func(frame []byte) (telegram.Telegram, error) { return d.Decode(sentence(frame)) }
 }
 
 // damaged reports whether a decoder refused a frame for its check.
@@ -109,6 +120,7 @@ func readProfile(name string) (profile, error) {
 		if p.decode, ok = decoders()[file.Decode]; !ok {
 			return p, fmt.Errorf("profile %s: no decoder %q", name, file.Decode)
 		}
+		p.narrow = narrowed()[file.Decode]
 	}
 	p.dialog = file.Decode == "iec62056"
 	if file.Line != "" {

@@ -122,7 +122,7 @@ func (d *Declaration) check(t *testing.T, asked, answer string, want outcome) {
 	require.Equal(t, want.not, !answers)
 	require.Equal(t, want.refused, why)
 	for property, value := range want.values {
-		require.Equal(t, value, shown(d.fieldOf(t, property).Decode(m)), property)
+		require.Equal(t, value, shown(d.fieldOf(t, property).Answer(m)), property)
 	}
 }
 
@@ -175,8 +175,9 @@ func (d *Declaration) heard(t *testing.T, raw string) map[string]string {
 			continue
 		}
 		for i := range d.Fields {
-			if f := &d.Fields[i]; f.Of(m) {
-				got[f.Property] = shown(f.Decode(m))
+			f := &d.Fields[i]
+			if v, q, has := f.Read(m); has {
+				got[f.Property] = shown(v, q)
 			}
 		}
 	}

@@ -99,10 +99,11 @@ func (c *Config) Reads(frame []byte, reply *Reply, fields []*Field) error {
 		return err
 	}
 	for _, f := range fields {
-		if !f.Of(m) {
+		_, q, has := f.Read(m)
+		switch {
+		case !has:
 			return fmt.Errorf("%s is not in it", f.Property)
-		}
-		if _, q := f.Decode(m); q.IsBad() {
+		case q.IsBad():
 			return fmt.Errorf("%s is %s in it", f.Property, q)
 		}
 	}
@@ -112,7 +113,11 @@ func (c *Config) Reads(frame []byte, reply *Reply, fields []*Field) error {
 // Hears reports whether a frame has a property.
 func (c *Config) Hears(frame []byte, f *Field) bool {
 	m, err := c.read(frame)
-	return err == nil && f.Of(m)
+	if err != nil {
+		return false
+	}
+	_, _, has := f.Read(m)
+	return has
 }
 
 // read takes apart a frame as if it had come over a line.
@@ -159,7 +164,7 @@ func (r *rendering) verify(out []byte, all []said) bool {
 	}
 	for i := 0; i < len(all) && err == nil; i++ {
 		f := all[i].field
-		if got, q := f.Decode(m); !f.Of(m) || q.IsBad() || !got.Equal(all[i].want) {
+		if got, q, has := f.Read(m); !has || q.IsBad() || !got.Equal(all[i].want) {
 			err = fmt.Errorf("%s would not be read from %.60q", f.Property, out)
 		}
 	}

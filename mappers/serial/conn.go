@@ -113,7 +113,7 @@ func (c *conn) ask(ctx context.Context, r *round) {
 			silent, r.answered = 0, true
 			for _, at := range places {
 				reading := &r.readings[at]
-				reading.Value, reading.Quality = c.fields[reading.Property].Decode(m)
+				reading.Value, reading.Quality = c.fields[reading.Property].Answer(m)
 			}
 			continue
 		case serial.Refused(err):

@@ -51,11 +51,11 @@ func (s *said) hear(m *serial.Message) {
 	defer s.mu.Unlock()
 	any := false
 	for _, f := range s.fields {
-		if !f.Of(m) {
+		value, quality, has := f.Read(m)
+		if !has {
 			continue
 		}
 		any = true
-		value, quality := f.Decode(m)
 		at, doubt := s.config.Time(m)
 		if quality.IsGood() && doubt != "" {
 			quality = doubt

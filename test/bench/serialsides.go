@@ -9,6 +9,7 @@ import (
 	"io"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,16 +25,17 @@ func mapperSide(s *stream) side {
 		if len(problems) > 0 {
 			return fmt.Errorf("declare the device: %w", problems[0])
 		}
-		line := &recorded{Reader: tape, over: make(chan struct{})}
+		// A line that begins with the first byte heard is not believed: it may have begun before.
+		line := &recorded{Reader: io.MultiReader(strings.NewReader("\n"), tape), over: make(chan struct{})}
 		port := serial.NewPort(decl.Config.Endpoint, func(context.Context) (serial.Stream, error) { return line, nil })
 		port.Listen(&decl.Config, func(m *serial.Message) {
 			found.Frames++
 			for i := range decl.Fields {
 				f := &decl.Fields[i]
-				if !f.Of(m) {
+				v, quality, has := f.Read(m)
+				if !has {
 					continue
 				}
-				v, quality := f.Decode(m)
 				_, _ = decl.Config.Time(m)
 				if x, ok := v.AsFloat(); ok && quality.IsGood() {
 					found.take(i, x)
