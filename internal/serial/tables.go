@@ -123,7 +123,7 @@ func DeviceTable() *schema.Table {
 			{Key: "values", Kind: schema.Map, Max: maxValues, Item: &schema.Field{Kind: schema.Scalar}, Example: `{address: "05"}`, Doc: "Values for the places `${name}` in what is sent and looked for. A model can have the texts, and each device its address."},
 			{Key: "framing", Kind: schema.Nested, Table: framingTable(), Doc: "Where a frame begins and ends. Default: lines."},
 			{Key: "check", Kind: schema.Nested, Table: checkTable(), Doc: "How a frame proves that it is whole; one that does not is dropped."},
-			{Key: "init", Kind: schema.List, Max: maxInit, Item: &schema.Field{Kind: schema.Nested, Table: requestTable()}, Doc: "What is sent when the port was opened, and when the device answers again after it did not."},
+			{Key: "init", Kind: schema.List, Max: maxInit, Item: &schema.Field{Kind: schema.Nested, Table: requestTable()}, Doc: "What is sent when the port was opened, when the device answers again after it did not, and, if it speaks by itself, every time that it was not heard for `silence`."},
 			{Key: "requests", Kind: schema.Map, Max: maxRequests, Item: &schema.Field{Kind: schema.Nested, Table: requestTable()}, Doc: "The questions, by name."},
 			{Key: "meter", Kind: schema.Nested, Table: meterTable(), Doc: "For the profile `iec62056`: the dialogue of IEC 62056-21."},
 		},

@@ -24,7 +24,8 @@ type conn struct {
 
 	// What follows belongs to whoever has the line.
 	port    *serial.Port
-	greeted uint64 // the opening for which Init was sent; 0: it is due
+	greeted uint64    // the opening for which Init was sent; 0: it is due
+	hailed  time.Time // when that was
 
 	mu      sync.Mutex
 	ear     *serial.Ear           // nil: the line was not used yet
@@ -202,10 +203,11 @@ func (c *conn) leave() {
 	}
 }
 
-// greet sends what opens a conversation: when the port was opened, and when the device was silent.
+// greet sends what opens a conversation: when the port was opened, and when the device was silent
+// or, if it speaks by itself, stale: it may have been switched off and have forgotten.
 func (c *conn) greet(ctx context.Context, ear *serial.Ear) error {
 	opening := ear.Opening()
-	if opening == 0 || c.greeted == opening {
+	if opening == 0 || c.greeted == opening && !c.said.nothing(c.hailed, time.Now()) {
 		return nil
 	}
 	for i := range c.decl.Config.Init {
@@ -217,7 +219,7 @@ func (c *conn) greet(ctx context.Context, ear *serial.Ear) error {
 			return err
 		}
 	}
-	c.greeted = opening
+	c.greeted, c.hailed = opening, time.Now()
 	return nil
 }
 

@@ -338,6 +338,31 @@ func TestInitIsSentWhenThePortOpensAndWhenTheDeviceReturns(t *testing.T) {
 	p.hearsNothing()
 }
 
+func TestInitIsSentAgainToADeviceThatFellSilent(t *testing.T) {
+	p := newPeer(t)
+	c := open(t, New(), spoken("d", p.url, map[string]any{"silence": "200ms", "init": []any{map[string]any{"send": "TALK", "reply": map[string]any{"none": true}}}}))
+	got := reads(c, "t")
+	p.hears("TALK")
+	p.say("cut\nt=1 h=2\n")
+	require.Equal(t, twin.FloatValue(1), (<-got).readings[0].Value)
+	for spoke := 2; spoke < 5; spoke++ { // the instrument alone was switched off and on
+		require.Eventually(t, func() bool {
+			<-reads(c, "t")
+			select {
+			case got := <-p.in:
+				return got == "TALK"
+			default:
+				return false
+			}
+		}, 20*time.Second, 5*time.Millisecond)
+		p.say(fmt.Sprintf("t=%d h=2\n", spoke))
+		require.Eventually(t, func() bool {
+			r := <-reads(c, "t")
+			return r.err == nil && r.readings[0].Value.Equal(twin.FloatValue(float64(spoke)))
+		}, 20*time.Second, time.Millisecond)
+	}
+}
+
 func TestWhatTheLineRepeatsIsTakenOff(t *testing.T) {
 	p := newPeer(t)
 	d := asked("d", p.url, map[string]any{"echo": true})

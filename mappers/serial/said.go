@@ -117,6 +117,21 @@ func (s *said) take(property string, now time.Time) twin.Reading {
 	return twin.Reading{Property: property, Quality: mapper.NothingNew}
 }
 
+// nothing reports whether the device should have spoken by now, and said nothing since then.
+func (s *said) nothing(since, now time.Time) bool {
+	if len(s.fields) == 0 {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, u := range s.last {
+		if u.at.After(since) {
+			since = u.at
+		}
+	}
+	return now.Sub(since) > s.config.Silence
+}
+
 // forget drops what was said of a property before it was written.
 func (s *said) forget(property string) {
 	s.mu.Lock()
