@@ -50,7 +50,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return app.ConfigError(err) })
 	root.AddCommand(demo.NewCommand(), simulate.NewCommand(), validate.NewCommand(drivers()), docs.NewCommand(pages()), newPrepareCommand(),
-		probe.NewCommand(serialdriver.Dial), scan.NewCommand(serialdriver.Dial))
+		probe.NewCommand(drivers(), serialdriver.Dial), scan.NewCommand(serialdriver.Dial))
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

@@ -33,6 +33,9 @@ type Candidate struct {
 // more than once, or a shape that noise does not have.
 const Convincing = 70
 
+// Plausible is the least Score of a Candidate of which more than the times of its bytes are known: noise has bursts too.
+const Plausible = 45
+
 // Field is a value that the frames of a Candidate have.
 type Field struct {
 	Name    string
@@ -139,6 +142,9 @@ func wordsOf(profile string) wording {
 	if w, ok := known[profile]; ok {
 		return w
 	}
+	if profile == "" {
+		return wording{"what was declared", "frame", "the form that was declared"}
+	}
 	return wording{"the profile " + profile, "frame", "the form that the profile " + profile + " knows"}
 }
 
@@ -159,11 +165,18 @@ func checked(profile string) int {
 
 // profile tries a profile. One that only says where lines end says nothing: it has no values.
 func profile(name string, heard []serial.Chunk, asked bool) (Candidate, bool) {
-	config := map[string]any{"profile": name}
+	c, ok := As(map[string]any{"profile": name}, heard, asked)
+	return c, ok && len(c.Fields) > 0
+}
+
+// As says what bytes are to a device with this configData; false: they have none of its frames, or it is wrong.
+// asked says that they answer a question.
+func As(config map[string]any, heard []serial.Chunk, asked bool) (Candidate, bool) {
 	t, err := serial.Try(config, heard, asked)
-	if err != nil || t.Frames == 0 || !slices.ContainsFunc(t.Values, func(v []telegram.Field) bool { return len(v) > 0 }) {
+	if err != nil || t.Frames == 0 {
 		return Candidate{}, false
 	}
+	name, _ := config["profile"].(string)
 	bad := t.Unread + t.Damaged
 	if bad > 0 && t.Cut {
 		bad--

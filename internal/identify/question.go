@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/twinline/twinline/internal/serial"
+	"github.com/twinline/twinline/internal/telegram"
 	"github.com/twinline/twinline/pkg/twin"
 )
 
@@ -86,6 +87,9 @@ func weight(text string, heard []serial.Chunk) (Candidate, bool) {
 	f := Field{Name: "weight", Type: twin.TypeDouble, Visitor: map[string]any{"field": "weight"}}
 	return one("a scale that speaks MT-SICS", fmt.Sprintf("it answers S with %q", firstLine(text)), 92, map[string]any{"profile": "sics"}, f), true
 }
+
+// Read takes what a whole telegram of the instrument says for the Candidate's fields.
+func (c *Candidate) Read(fields []telegram.Field) { c.Fields = merged([][]telegram.Field{fields}) }
 
 // weigh gives the weight its unit, which the profile has as a field of its own.
 func (c *Candidate) weigh() {

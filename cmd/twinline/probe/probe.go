@@ -1,177 +1,163 @@
-// Package probe is the command `twinline probe`: it shows what comes in on a serial
-// line and says what it looks like.
+// Package probe is the command `twinline probe`: it shows what comes over a serial line, or
+// what the properties of a declared device read.
 package probe
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
-	"strings"
+	"maps"
 	"time"
 
 	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
 
+	"github.com/twinline/twinline/cmd/twinline/wire"
 	"github.com/twinline/twinline/internal/app"
-	"github.com/twinline/twinline/internal/identify"
+	"github.com/twinline/twinline/internal/schema"
 	"github.com/twinline/twinline/internal/serial"
+	"github.com/twinline/twinline/pkg/mapper"
 )
 
-const example = `  twinline probe serial:///dev/ttyUSB0?baud=9600
-  twinline probe serial:///dev/ttyUSB0?baud=115200 --profile dsmr --for 30s
-  twinline probe /dev/ttyUSB0 --send '*IDN?\n' --for 2s
-  twinline probe tcp://10.0.0.9:4001 --send-hex '01 03 00 00'`
+const example = `  # what does it say?
+  twinline probe "serial:///dev/ttyUSB0?baud=9600"
+  twinline probe tcp://10.0.0.7:4001 --for 0
 
-// options are the command's flags.
+  # it answers only when asked
+  twinline probe "serial:///dev/ttyUSB0?baud=9600&bits=7&parity=even" --send 'S\r\n'
+  twinline probe /dev/ttyUSB0 --send-hex "FF 01 86 00 00 00 00 00 79" --for 2s
+
+  # frame by frame, by a profile or as a Device would declare it
+  twinline probe /dev/ttyUSB0 --profile nmea
+  twinline probe /dev/ttyUSB0 --framing '{kind: between, start: "\\x02", end: "\\x03", after: 1}' --check '{kind: xor8, from: 1}'
+
+  # read a declared device once, or every second; Modbus devices too
+  twinline probe -f device.yaml default/board-1
+  twinline probe -f examples/demo default/boiler --watch`
+
+// options are the flags.
 type options struct {
-	length        time.Duration
-	profile       string
-	send, sendHex string
+	send, sendHex          string
+	duration               time.Duration
+	profile                string
+	framing, check, output string
+	raw, watch             bool
+	files                  []string
+
+	config  map[string]any // configData, of profile, framing and check; nil: none is given
+	payload []byte         // what is sent first
+	dial    wire.Dial
+	drivers map[string]func() mapper.Driver
 }
 
-// NewCommand returns the command. open opens lines.
-func NewCommand(open Opener) *cobra.Command {
-	o := options{length: 10 * time.Second}
+// NewCommand returns the command. drivers makes, by protocol, the drivers that read declared devices; dial opens lines.
+func NewCommand(drivers map[string]func() mapper.Driver, dial wire.Dial) *cobra.Command {
+	o := options{drivers: drivers, dial: dial, duration: 10 * time.Second, output: "text"}
 	cmd := &cobra.Command{
-		Use:   "probe URL",
-		Short: "show what comes in on a serial line, and which profile fits",
-		Long: "Probe listens on a line and shows what comes, in hexadecimal digits and as text, with the time since the start.\n" +
-			"At the end it says what the bytes look like and which values a Device would read from them. It sends nothing, but\n" +
-			"what --send says. Profiles: " + strings.Join(serial.ProfileNames(), ", ") + ".",
+		Use:   "probe URL | probe -f FILE… [NAMESPACE/DEVICE]",
+		Short: "show what comes over a serial line, or what a declared device reads",
+		Long: "Probe opens a serial line, shows what comes in as bytes and text, and says what it looks like: which profile reads it,\n" +
+			"and which fields with which values it would give. It sends nothing but what --send says.\n" +
+			"With -f it opens a device of the manifests with its real driver, and prints what all its properties read.\n" +
+			"A port can be opened by one program at a time: stop the mapper that has it.\n" +
+			"The exit status is 1 where nothing is heard, or the device does not answer.",
 		Example: example,
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return app.ConfigError(errors.New("name one line, such as serial:///dev/ttyUSB0?baud=9600"))
+			switch {
+			case len(args) > 1:
+				return app.ConfigError(fmt.Errorf("%d lines or devices are named; name one", len(args)))
+			case len(o.files) == 0 && len(args) == 0:
+				return app.ConfigError(errors.New("name one line, such as serial:///dev/ttyUSB0?baud=9600, or the manifests of a device with -f FILE"))
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error { return run(cmd, open, args[0], o) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o := o
+			if err := o.complete(cmd); err != nil {
+				return app.ConfigError(err)
+			}
+			if len(o.files) > 0 {
+				return o.device(cmd, args)
+			}
+			return o.line(cmd, args[0])
+		},
 	}
-	cmd.Flags().DurationVar(&o.length, "for", o.length, "how long to listen; 0: until Ctrl-C")
-	cmd.Flags().StringVar(&o.profile, "profile", "", "show the values that this profile reads, whatever it looks like")
-	cmd.Flags().StringVar(&o.send, "send", "", `send this text first; escapes are \r \n \t \0 \xHH \\ \$`)
-	cmd.Flags().StringVar(&o.sendHex, "send-hex", "", "send these bytes first, in hexadecimal digits")
+	f := cmd.Flags()
+	f.StringVar(&o.send, "send", "", `send this first, exactly; escapes are \r \n \t \0 \xHH \\ \$`)
+	f.StringVar(&o.sendHex, "send-hex", "", "send these bytes first, in hexadecimal digits")
+	f.DurationVar(&o.duration, "for", o.duration, "how long to listen, or to wait for what a device says by itself; 0: until Ctrl-C")
+	f.StringVar(&o.profile, "profile", "", "show the frames of this profile")
+	f.StringVar(&o.framing, "framing", "", "show frames so declared: YAML, as under framing in a Device")
+	f.StringVar(&o.check, "check", "", "with --framing: YAML, as under check in a Device")
+	f.BoolVar(&o.raw, "raw", false, "write the bytes as they come, and nothing else, to standard output")
+	f.StringVarP(&o.output, "output", "o", o.output, "text or json")
+	f.StringArrayVarP(&o.files, "filename", "f", nil, "file or folder of manifests with the device; may be given several times")
+	f.BoolVar(&o.watch, "watch", false, "with -f: read every second until Ctrl-C, or for as long as --for says if that is given")
 	return cmd
 }
 
-func run(cmd *cobra.Command, open Opener, target string, o options) error {
-	e, err := ParseTarget(target)
-	if err != nil {
-		return app.ConfigError(err)
-	}
-	if _, ok := serial.Usual(o.profile); !ok {
-		return app.ConfigError(fmt.Errorf("--profile %q: known are %s", o.profile, strings.Join(serial.ProfileNames(), ", ")))
-	}
-	send, err := o.bytes()
-	if err != nil {
-		return app.ConfigError(err)
-	}
-	out := cmd.OutOrStdout()
-	fmt.Fprintf(out, "listening on %s\n", e)
-	start := time.Now()
-	heard, err := Listen(cmd.Context(), open(e), send, o.length, func(c serial.Chunk) { show(out, c, c.At.Sub(start)) })
-	if err == nil || len(heard) > 0 {
-		report(out, heard, o.profile, len(send) > 0)
-	}
-	return err
-}
-
-func (o *options) bytes() ([]byte, error) {
+// complete checks the flags and reads what is in them.
+func (o *options) complete(cmd *cobra.Command) (err error) {
+	changed := cmd.Flags().Changed
 	switch {
-	case o.send != "" && o.sendHex != "":
-		return nil, errors.New("--send stands beside --send-hex: keep one of them")
-	case o.sendHex != "":
-		return serial.Digits(o.sendHex)
+	case o.output != "text" && o.output != "json":
+		return fmt.Errorf("--output %q: want text or json", o.output)
+	case o.duration < 0:
+		return fmt.Errorf("--for %s is negative", o.duration)
+	case changed("send") && changed("send-hex"):
+		return errors.New("--send and --send-hex are both given; keep one")
+	case o.raw && o.output == "json":
+		return errors.New("--raw and --output json are both given; keep one")
+	case o.check != "" && o.framing == "":
+		return errors.New("--check stands without --framing")
+	case o.watch && len(o.files) == 0:
+		return errors.New("--watch goes with -f FILE")
 	}
-	return serial.Unescape(o.send)
+	for _, flag := range []string{"send", "send-hex", "profile", "framing", "check", "raw"} {
+		if len(o.files) > 0 && changed(flag) {
+			return fmt.Errorf("--%s goes with the URL of a line, not with -f", flag)
+		}
+	}
+	if o.send != "" {
+		if o.payload, err = serial.Unescape(o.send); err != nil {
+			return fmt.Errorf("--send: %w", err)
+		}
+	}
+	if o.sendHex != "" {
+		if o.payload, err = serial.Digits(o.sendHex); err != nil {
+			return fmt.Errorf("--send-hex: %w", err)
+		}
+	}
+	if o.watch && !changed("for") {
+		o.duration = 0
+	}
+	return o.declare()
 }
 
-// show prints bytes as they come.
-func show(out io.Writer, c serial.Chunk, after time.Duration) {
-	for len(c.Data) > 0 {
-		n := min(16, len(c.Data))
-		text := []byte(nil)
-		for _, b := range c.Data[:n] {
-			if b < ' ' || b > '~' {
-				b = '.'
-			}
-			text = append(text, b)
-		}
-		fmt.Fprintf(out, "%9.3f s  %-47s  %s\n", after.Seconds(), spaced(c.Data[:n]), text)
-		c.Data = c.Data[n:]
+// declare makes configData of the flags that say how frames look.
+func (o *options) declare() error {
+	if _, ok := serial.Usual(o.profile); !ok {
+		return fmt.Errorf("--profile: %.80q is not a profile; %s", o.profile, schema.Suggest(o.profile, serial.ProfileNames()))
 	}
-}
-
-func spaced(b []byte) string {
-	var s strings.Builder
-	for i := range b {
-		if i > 0 {
-			s.WriteByte(' ')
-		}
-		s.WriteString(hex.EncodeToString(b[i : i+1]))
+	config := map[string]any{}
+	if o.profile != "" {
+		config["profile"] = o.profile
 	}
-	return s.String()
-}
-
-// report says what was heard looks like.
-func report(out io.Writer, heard []serial.Chunk, profile string, asked bool) {
-	if len(heard) == 0 {
-		fmt.Fprintln(out, "nothing came")
-		if asked {
-			fmt.Fprintln(out, "check the wiring, the rate, and what the instrument wants to be sent: line end, address, a handshake (rts=on, dtr=on in the URL)")
-		} else {
-			fmt.Fprintln(out, "check the wiring and the rate; an instrument that only answers wants to be asked: try --send, or twinline scan")
-		}
-		return
-	}
-	fmt.Fprintln(out, "heard", identify.Describe(heard))
-	candidates := identify.Guess(heard)
-	shown := 0
-	for i := range candidates {
-		c := &candidates[i]
-		if profile != "" && c.Profile() != profile || shown >= maxShown {
+	for _, part := range []struct{ flag, text string }{{"framing", o.framing}, {"check", o.check}} {
+		if part.text == "" {
 			continue
 		}
-		shown++
-		fmt.Fprintf(out, "%3d  %s: %s (%d frames, %d damaged, %d bytes of none)\n", c.Score, c.What, c.Reason, c.Frames, c.Damaged, c.Skipped)
-		if shown == 1 {
-			frames(out, c, heard)
-			fields(out, c)
+		var m map[string]any
+		if err := yaml.Unmarshal([]byte(part.text), &m); err != nil {
+			return fmt.Errorf("--%s: %w", part.flag, err)
 		}
+		config[part.flag] = m
 	}
-	switch {
-	case shown == 0 && profile != "":
-		fmt.Fprintf(out, "the profile %s does not fit\n", profile)
-	case shown == 0:
-		fmt.Fprintln(out, "it looks like nothing that is known: often the rate or the parity is wrong; twinline scan tries others")
+	if len(config) == 0 {
+		return nil
 	}
-}
-
-// maxFrames bounds the frames that are shown: the last ones.
-const maxFrames = 8
-
-// frames prints what the candidate takes for frames.
-func frames(out io.Writer, c *identify.Candidate, heard []serial.Chunk) {
-	tried, err := serial.Try(c.Config, heard, true)
-	if err != nil {
-		return // an answer to a question has no framing to try
+	if _, err := serial.NewReader(maps.Clone(config), false); err != nil {
+		return fmt.Errorf("--framing: %w", err)
 	}
-	for _, frame := range tried.Data[max(0, len(tried.Data)-maxFrames):] {
-		fmt.Fprintf(out, "     frame %q\n", frame)
-	}
-}
-
-// maxShown bounds the candidates that are shown: the others are unlikely.
-const maxShown = 3
-
-// fields prints the values that a candidate has.
-func fields(out io.Writer, c *identify.Candidate) {
-	for i := range c.Fields {
-		f := &c.Fields[i]
-		value := f.Text
-		if !f.Quality.IsGood() {
-			value += " " + string(f.Quality)
-		}
-		fmt.Fprintf(out, "     %-28s %s %s\n", f.Name, value, f.Unit)
-	}
+	o.config = config
+	return nil
 }

@@ -19,7 +19,7 @@ type object = map[string]any
 const maxDraft = 64
 
 // draft writes a DeviceModel and a Device that read what was found.
-func (f *find) draft() ([]byte, error) {
+func (f *find) draft(o *options) ([]byte, error) {
 	var ofModel, ofDevice []object
 	taken := map[string]bool{}
 	for i := range f.candidate.Fields {
@@ -39,12 +39,12 @@ func (f *find) draft() ([]byte, error) {
 	config := maps.Clone(f.candidate.Config)
 	config["url"] = f.url()
 	head := func(kind string) object {
-		return object{"apiVersion": "devices.kubeedge.io/v1beta1", "kind": kind, "metadata": object{"name": "instrument", "namespace": "default"}}
+		return object{"apiVersion": "devices.kubeedge.io/v1beta1", "kind": kind, "metadata": object{"name": o.name, "namespace": o.space}}
 	}
 	model, device := head("DeviceModel"), head("Device")
 	model["spec"] = object{"protocol": serial.Protocol, "properties": ofModel}
 	device["spec"] = object{
-		"deviceModelRef": object{"name": "instrument"}, "nodeName": "edge-1",
+		"deviceModelRef": object{"name": o.name}, "nodeName": o.node,
 		"protocol": object{"protocolName": serial.Protocol, "configData": config}, "properties": ofDevice,
 	}
 	first, err := yaml.Marshal(model)

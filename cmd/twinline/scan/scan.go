@@ -3,17 +3,17 @@
 package scan
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/twinline/twinline/cmd/twinline/probe"
+	"github.com/twinline/twinline/cmd/twinline/wire"
 	"github.com/twinline/twinline/internal/app"
 	"github.com/twinline/twinline/internal/identify"
 	"github.com/twinline/twinline/internal/serial"
@@ -21,28 +21,36 @@ import (
 )
 
 const example = `  twinline scan /dev/ttyUSB0
-  twinline scan /dev/ttyUSB0 --baud 9600 --baud 19200 --ask=false
-  twinline scan tcp://10.0.0.9:4001 --write device.yaml`
+  twinline scan /dev/ttyUSB0 --baud 9600,19200 --format 8N1,7E1 --ask=false
+  twinline scan tcp://10.0.0.9:4001 --name scale-3 --node edge-2 --write scale-3.yaml`
 
 // options are the command's flags.
 type options struct {
-	bauds  []int
-	listen time.Duration
-	ask    bool
-	all    bool
-	write  string
+	bauds   []int
+	formats []string
+	listen  time.Duration
+	ask     bool
+	all     bool
+	write   string
+	name    string
+	space   string
+	node    string
 }
 
-// NewCommand returns the command. open opens lines.
-func NewCommand(open probe.Opener) *cobra.Command {
-	o := options{bauds: []int{9600, 115200, 19200, 38400, 57600, 4800, 2400, 1200, 300}, listen: 3 * time.Second, ask: true}
+// NewCommand returns the command. dial opens lines.
+func NewCommand(dial wire.Dial) *cobra.Command {
+	o := options{
+		bauds: []int{9600, 115200, 19200, 38400, 57600, 4800, 2400, 1200, 300}, formats: []string{"8N1", "7E1", "8E1", "7O1", "8O1"},
+		listen: 12 * time.Second, ask: true, name: "instrument", space: "default", node: "edge-1",
+	}
 	cmd := &cobra.Command{
 		Use:   "scan URL",
 		Short: "find rate, parity and profile of an instrument, and write a Device",
-		Long: "Scan listens at each rate, with 8 bits and no parity and with 7 bits and even parity, and looks at what comes. Where nothing\n" +
-			"speaks it asks, unless --ask=false: S and I4 of MT-SICS, *IDN? of SCPI, the sign-on of IEC 62056-21, an empty line. These\n" +
-			"set nothing, but an instrument may take them for something else. It stops at the first convincing find, unless --all.\n" +
-			"A line behind tcp:// has the settings of its device server: only what comes is looked at.",
+		Long: "Scan listens. Where something speaks it tries the rates and formats until what comes makes sense. Where nothing does it\n" +
+			"asks at each of them, unless --ask=false: S and I4 of MT-SICS, *IDN? of SCPI, the sign-on of IEC 62056-21, an empty line.\n" +
+			"These set nothing, but an instrument may take them for something else. A meter that signs on is read once, for its fields.\n" +
+			"Scan stops at the first convincing find, unless --all. A line behind tcp:// has the settings of its device server: they are not tried.\n" +
+			"The Device goes to standard output, progress to standard error. The exit status is 1 where nothing is found.",
 		Example: example,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -50,123 +58,96 @@ func NewCommand(open probe.Opener) *cobra.Command {
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error { return run(cmd, open, args[0], o) },
+		RunE: func(cmd *cobra.Command, args []string) error { return run(cmd, dial, args[0], o) },
 	}
-	cmd.Flags().IntSliceVar(&o.bauds, "baud", o.bauds, "rates to try, in this order")
-	cmd.Flags().DurationVar(&o.listen, "listen", o.listen, "how long to listen at each setting")
-	cmd.Flags().BoolVar(&o.ask, "ask", o.ask, "ask where nothing speaks")
-	cmd.Flags().BoolVar(&o.all, "all", false, "try everything, even after a convincing find")
-	cmd.Flags().StringVar(&o.write, "write", "", "file to write the Device into; empty: standard output")
+	f := cmd.Flags()
+	f.IntSliceVar(&o.bauds, "baud", o.bauds, "rates to try, in this order; several are parted by commas")
+	f.StringSliceVar(&o.formats, "format", o.formats, "data bits, parity and stop bits to try, in this order")
+	f.DurationVar(&o.listen, "listen", o.listen, "how long to wait for what an instrument says by itself")
+	f.BoolVar(&o.ask, "ask", o.ask, "ask where nothing speaks")
+	f.BoolVar(&o.all, "all", false, "try everything, even after a convincing find")
+	f.StringVar(&o.write, "write", "", "file to write the Device into; empty: standard output")
+	f.StringVar(&o.name, "name", o.name, "name of the Device and its DeviceModel")
+	f.StringVar(&o.space, "namespace", o.space, "namespace of both")
+	f.StringVar(&o.node, "node", o.node, "the edge node that the line is on")
 	return cmd
 }
 
-// find is what was found at one setting of the line.
-type find struct {
-	endpoint  serial.Endpoint
-	candidate identify.Candidate
-}
-
-func run(cmd *cobra.Command, open probe.Opener, target string, o options) error {
-	e, err := probe.ParseTarget(target)
+func run(cmd *cobra.Command, dial wire.Dial, target string, o options) error {
+	usual, _ := serial.Usual("")
+	e, err := wire.Target(target, usual)
 	if err != nil {
 		return app.ConfigError(err)
 	}
-	for _, baud := range o.bauds {
-		if baud < serialport.MinBaud || baud > serialport.MaxBaud {
-			return app.ConfigError(fmt.Errorf("--baud %d: use %d to %d", baud, serialport.MinBaud, serialport.MaxBaud))
-		}
+	if o.listen <= 0 {
+		return app.ConfigError(fmt.Errorf("--listen %s: want a time such as 12s", o.listen))
 	}
-	s := scanner{options: o, open: open, progress: cmd.ErrOrStderr(), steps: steps(e, o)}
-	if err := s.scan(cmd.Context()); err != nil && len(s.finds) == 0 {
+	settings, err := o.settings(e)
+	if err != nil {
+		return app.ConfigError(err)
+	}
+	s := scanner{options: o, dial: dial, progress: cmd.ErrOrStderr(), settings: settings, begin: time.Now()}
+	err = errors.Join(s.scan(cmd.Context()), s.close())
+	if len(s.finds) == 0 {
+		if err == nil {
+			err = s.nothing(e)
+		}
 		return err
+	}
+	if err != nil { // what was found is not lost
+		fmt.Fprintln(cmd.ErrOrStderr(), err)
 	}
 	return s.report(cmd.OutOrStdout())
 }
 
-// step is one thing to try.
-type step struct {
-	endpoint serial.Endpoint
-	question *identify.Question // nil: listen
-}
-
-// steps are all that is to be tried: first to listen at each setting, then to ask.
-func steps(e serial.Endpoint, o options) []step {
-	settings := []serial.Endpoint{e}
-	if e.Scheme != serial.TCP {
-		settings = nil
-		for _, baud := range o.bauds {
-			for _, char := range []serialport.Config{{DataBits: 8, Parity: serialport.None}, {DataBits: 7, Parity: serialport.Even}} {
-				at := e
-				at.Settings.Baud, at.Settings.DataBits, at.Settings.Parity = baud, char.DataBits, char.Parity
-				settings = append(settings, at)
+// settings are those of the line that are to be tried.
+func (o *options) settings(e serial.Endpoint) ([]serial.Endpoint, error) {
+	if e.Scheme == serial.TCP {
+		return []serial.Endpoint{e}, nil
+	}
+	var list []serial.Endpoint
+	for _, text := range o.formats { // rates within formats: nearly all instruments have the first
+		at := e
+		if !format(text, &at.Settings) {
+			return nil, fmt.Errorf("--format %q: want data bits, parity and stop bits, such as 8N1 or 7E1", text)
+		}
+		for _, at.Settings.Baud = range o.bauds {
+			if at.Settings.Baud < serialport.MinBaud || at.Settings.Baud > serialport.MaxBaud {
+				return nil, fmt.Errorf("--baud %d: use %d to %d", at.Settings.Baud, serialport.MinBaud, serialport.MaxBaud)
 			}
+			list = append(list, at)
 		}
-	}
-	var list []step
-	for _, at := range settings {
-		list = append(list, step{endpoint: at})
-	}
-	if !o.ask {
-		return list
-	}
-	for _, q := range identify.Questions() {
-		for _, at := range settings {
-			if q.Baud == 0 || e.Scheme == serial.TCP || (at.Settings.Baud == q.Baud && at.Settings.DataBits == 7) {
-				list = append(list, step{at, &q})
-			}
-		}
-	}
-	return list
-}
-
-type scanner struct {
-	options
-	open     probe.Opener
-	progress io.Writer
-	steps    []step
-	finds    []find
-}
-
-// scan tries step after step, until something convinces or ctx ends.
-func (s *scanner) scan(ctx context.Context) error {
-	for i, at := range s.steps {
-		if ctx.Err() != nil {
-			return nil // what was found so far is reported
-		}
-		what := "listening"
-		if at.question != nil {
-			what = "asking " + at.question.What
-		}
-		left := time.Duration(len(s.steps)-i) * s.listen
-		fmt.Fprintf(s.progress, "%d of %d, at most %s left: %s on %s\n", i+1, len(s.steps), left.Round(time.Second), what, at.endpoint)
-		var send []byte
-		if at.question != nil {
-			send = at.question.Send
-		}
-		heard, err := probe.Listen(ctx, s.open(at.endpoint), send, s.listen, nil)
-		if err != nil {
-			return err
-		}
-		if s.take(at, heard) && !s.all {
-			return nil
-		}
-	}
-	return nil
-}
-
-// take looks at what was heard, and reports whether it convinces.
-func (s *scanner) take(at step, heard []serial.Chunk) bool {
-	var list []identify.Candidate
-	if at.question == nil {
-		list = identify.Guess(heard)
-	} else if c, ok := at.question.Answered(heard); ok {
-		list = append(list, c)
 	}
 	if len(list) == 0 {
+		return nil, errors.New("--baud and --format leave nothing to try")
+	}
+	return list, nil
+}
+
+// format reads "7E1".
+func format(text string, c *serialport.Config) bool {
+	parities := map[byte]serialport.Parity{'N': serialport.None, 'E': serialport.Even, 'O': serialport.Odd}
+	text = strings.ToUpper(text)
+	if len(text) != 3 || text[0] != '7' && text[0] != '8' || text[2] != '1' && text[2] != '2' || parities[text[1]] == "" {
 		return false
 	}
-	s.finds = append(s.finds, find{at.endpoint, list[0]})
-	return list[0].Score >= identify.Convincing
+	c.DataBits, c.Parity, c.StopBits = int(text[0]-'0'), parities[text[1]], int(text[2]-'0')
+	return true
+}
+
+// nothing is the error of a scan that found nothing.
+func (s *scanner) nothing(e serial.Endpoint) error {
+	if s.spoke {
+		return fmt.Errorf("something speaks on %s, but makes no sense at what was tried in %s: try other rates with --baud, or look at it with twinline probe", e, s.elapsed())
+	}
+	remedy := "check the wiring (RX and TX crossed, A and B of RS-485), whether the instrument is on, and whether it wants a handshake (rts=on, dtr=on in the URL)"
+	if e.Scheme == serial.TCP {
+		remedy += ", and the settings of the device server"
+	}
+	if !s.ask {
+		remedy += "; without --ask=false it would be asked, too"
+	}
+	return fmt.Errorf("nothing was found on %s in %s: %s", e, s.elapsed(), remedy)
 }
 
 // maxShown bounds the finds that are shown.
@@ -175,21 +156,25 @@ const maxShown = 5
 // report prints the finds, the likeliest first, and the Device of the first.
 func (s *scanner) report(out io.Writer) error {
 	slices.SortStableFunc(s.finds, func(a, b find) int { return b.candidate.Score - a.candidate.Score })
-	if len(s.finds) == 0 {
-		fmt.Fprintln(out, "# nothing was found: check the wiring, whether the instrument is on, and whether it wants a handshake (rts=on, dtr=on in the URL)")
-		return nil
-	}
+	fmt.Fprintf(out, "# found in %s:\n", s.elapsed())
 	for _, f := range s.finds[:min(len(s.finds), maxShown)] {
 		fmt.Fprintf(out, "# %3d  %s: %s: %s\n", f.candidate.Score, f.endpoint, f.candidate.What, f.candidate.Reason)
 	}
-	draft, err := s.finds[0].draft()
+	best := &s.finds[0]
+	if best.candidate.Score < identify.Convincing {
+		fmt.Fprintln(out, "# this is a guess: look at it with twinline probe before you believe it")
+	}
+	if best.candidate.SevenBits != "" && best.endpoint.Scheme == serial.TCP {
+		fmt.Fprintf(out, "# the bytes have %s parity: set the device server to 7 data bits with it first\n", best.candidate.SevenBits)
+	}
+	draft, err := best.draft(&s.options)
 	if err != nil {
 		return err
 	}
 	if s.write == "" {
 		_, err = out.Write(draft)
 	} else if err = os.WriteFile(s.write, draft, 0o600); err == nil {
-		fmt.Fprintf(out, "# the Device is in %s; give it its name and node, and check it with twinline validate\n", s.write)
+		fmt.Fprintf(out, "# the Device is in %s; check it with twinline validate, and read it with twinline probe -f %s\n", s.write, s.write)
 	}
 	if err != nil {
 		return fmt.Errorf("write the Device: %w", err)
