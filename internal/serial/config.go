@@ -98,8 +98,11 @@ func Parse(device *twin.Device) (*Declaration, []twin.Problem) {
 		return nil, p.problems
 	}
 	p.answers()
-	if p.profile.narrow != nil {
-		p.decl.Config.decode = p.profile.narrow(p.decl.telegramFields())
+	switch library := p.profile.library; {
+	case library.only != nil:
+		p.decl.Config.decode = library.only(p.decl.telegramFields())
+	case p.profile.decodes:
+		p.decl.Config.decode = library.all()
 	}
 	return &p.decl, p.problems
 }
@@ -181,12 +184,12 @@ func (p *parser) device(data map[string]any) bool {
 	}
 	c := Config{
 		Endpoint: endpoint, Profile: raw.Profile, Timeout: raw.Timeout, Retries: raw.Retries, Pause: raw.Pause,
-		Recovery: raw.Timeout, Silence: raw.Silence, Arrival: raw.Clock == "arrival", Echo: raw.Echo, Sender: raw.Sender, decode: profile.decode,
+		Recovery: raw.Timeout, Silence: raw.Silence, Arrival: raw.Clock == "arrival", Echo: raw.Echo, Sender: raw.Sender,
 	}
 	if raw.Recovery != nil {
 		c.Recovery, c.Fixed = *raw.Recovery, true
 	}
-	if raw.Sender != "" && profile.decode == nil {
+	if raw.Sender != "" && !profile.decodes {
 		p.problem(configPath+".sender", "there is no profile that knows senders", "leave it out, and tell the devices apart by when")
 	}
 	p.framing(&c, raw.Framing, raw.Check)

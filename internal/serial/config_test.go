@@ -50,7 +50,7 @@ func TestProfilesAreRight(t *testing.T) {
 			require.NoError(t, err)
 			require.Empty(t, p.usual.Path)
 			d := declare(twin.TypeDouble, keys{"profile": name}, keys{"field": "x", "regex": "(x)"})
-			if p.decode != nil {
+			if p.decodes {
 				d.Properties[0].Visitor = keys{"field": "x"}
 			} else {
 				d.Properties[0].Visitor = keys{"regex": "(x)"}

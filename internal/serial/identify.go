@@ -178,7 +178,9 @@ func trial(config map[string]any) (Config, []Field, error) {
 	}
 	name, _ := config["profile"].(string)
 	p, _ := profileOf(name)
-	decl.Config.decode = p.decode // of all fields
+	if p.decodes {
+		decl.Config.decode = p.library.all()
+	}
 	var fields []Field
 	for _, name := range slices.Sorted(maps.Keys(p.fields)) {
 		for _, typ := range []twin.Type{twin.TypeString, twin.TypeDouble, twin.TypeInt, twin.TypeBoolean} { // text keeps the digits
@@ -204,7 +206,7 @@ func Usual(profile string) (serialport.Config, bool) {
 // Decodes reports whether a profile takes frames apart by itself: only those can be told by what comes.
 func Decodes(profile string) bool {
 	p, ok := profileOf(profile)
-	return ok && p.decode != nil
+	return ok && p.decodes
 }
 
 // Unescape reads text with the escapes that a Device may have: \r \n \t \0 \xHH \\ \$.

@@ -26,13 +26,13 @@ var profileFiles embed.FS
 type profile struct {
 	name    string
 	title   string
-	keys    map[string]any                // of the device's configData
-	fields  map[string]any                // named visitors
-	numbers map[string]any                // keys of every visitor of a number
-	usual   serialport.Config             // settings of the line
-	decode  decoder                       // nil: the fields say where their values are
-	narrow  func(fields []string) decoder // decode of these fields alone, where that is cheaper; nil: it is not
-	dialog  bool                          // of IEC 62056-21
+	keys    map[string]any    // of the device's configData
+	fields  map[string]any    // named visitors
+	numbers map[string]any    // keys of every visitor of a number
+	usual   serialport.Config // settings of the line
+	decodes bool              // by library; else the fields say where their values are
+	library library
+	dialog  bool // of IEC 62056-21
 }
 
 // profileFile is one of profiles/*.yaml.
@@ -46,21 +46,25 @@ type profileFile struct {
 	Numbers map[string]any `json:"numbers"` // keys of every visitor of an INT, FLOAT or DOUBLE
 }
 
-// decoders are the libraries by which profiles take frames apart.
-func decoders() map[string]decoder {
-	return map[string]decoder{
-		"nmea":     sentences(nmea.New()),
-		"iec62056": iec62056.DecodeMessage,
-		"dsmr":     dsmr.Decode,
-		"sml":      sml.Decode,
-		"toledo":   toledo.Decode,
-	}
+// library takes the frames of a profile apart.
+type library struct {
+	all func() decoder
+	// only reads some fields alone; nil: that is not cheaper.
+	only func(fields []string) decoder
 }
 
-// narrowed are the decoders that save work where few fields are wanted.
-func narrowed() map[string]func(fields []string) decoder {
-	return map[string]func([]string) decoder{
-		"nmea": func(fields []string) decoder { return sentences(nmea.Only(fields...)) },
+// libraries are known to profiles by their names.
+func libraries() map[string]library {
+	plain := func(d decoder) library { return library{all: func() decoder { return d }} }
+	return map[string]library{
+		"nmea": {
+			all:  func() decoder { return sentences(nmea.New()) },
+			only: func(fields []string) decoder { return sentences(nmea.Only(fields...)) },
+		},
+		"iec62056": plain(iec62056.DecodeMessage),
+		"dsmr":     plain(dsmr.Decode),
+		"sml":      plain(sml.Decode),
+		"toledo":   plain(toledo.Decode),
 	}
 }
 
@@ -116,11 +120,9 @@ func readProfile(name string) (profile, error) {
 	}
 	p := profile{name: name, title: file.Title, keys: file.Config, fields: file.Fields, numbers: file.Numbers, usual: defaults()}
 	if file.Decode != "" {
-		var ok bool
-		if p.decode, ok = decoders()[file.Decode]; !ok {
-			return p, fmt.Errorf("profile %s: no decoder %q", name, file.Decode)
+		if p.library, p.decodes = libraries()[file.Decode]; !p.decodes {
+			return p, fmt.Errorf("profile %s: no library %q", name, file.Decode)
 		}
-		p.narrow = narrowed()[file.Decode]
 	}
 	p.dialog = file.Decode == "iec62056"
 	if file.Line != "" {

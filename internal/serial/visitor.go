@@ -88,7 +88,7 @@ func (v *visit) recognise() {
 			e.source = source{kind: byColumn, column: column, separator: v.separator()}
 		case isPointer && key != "":
 			e.source = source{kind: byPointer, pointer: pointer}
-		case v.decl.Config.decode != nil:
+		case v.profile.decodes:
 			e.source = source{kind: byField, name: key}
 		default:
 			e.source = source{kind: byName, name: key}
@@ -146,7 +146,7 @@ func (v *visit) place(key string) {
 	s := &v.field.source
 	switch s.kind {
 	case byField:
-		if v.decl.Config.decode == nil {
+		if !v.profile.decodes {
 			v.wrong("field", fmt.Sprintf("%.80q is no field that the device or its profile names", s.name), v.knownFields(s.name))
 		}
 	case byRegex:

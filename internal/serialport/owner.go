@@ -35,7 +35,11 @@ func (e *BusyError) Error() string {
 
 // busy finds who holds the device.
 func busy(path, device string) *BusyError {
-	e := &BusyError{Path: path, PID: owner("/proc", device)}
+	return busyWith(path, owner("/proc", device, true))
+}
+
+func busyWith(path string, pid int) *BusyError {
+	e := &BusyError{Path: path, PID: pid}
 	if e.PID != 0 {
 		e.Command = command(e.PID)
 	}
@@ -52,8 +56,8 @@ func command(pid int) string {
 
 // owner looks through proc for the process that has the device open, 0 if none can
 // be seen. One that has a lock on it goes before one that has not: the other end of a pseudo
-// terminal often keeps this end open as well. Another process goes before this one.
-func owner(proc, device string) int {
+// terminal often keeps this end open as well. Another process goes before this one, which counts only with self.
+func owner(proc, device string, self bool) int {
 	want, err := os.Stat(device)
 	if err != nil {
 		return 0
@@ -62,7 +66,7 @@ func owner(proc, device string) int {
 	entries, _ := os.ReadDir(proc) // none: nobody can be seen
 	for _, entry := range entries {
 		pid, err := strconv.Atoi(entry.Name())
-		if err != nil {
+		if err != nil || pid == os.Getpid() && !self {
 			continue
 		}
 		r := holds(filepath.Join(proc, entry.Name()), want)

@@ -51,7 +51,7 @@ func Open(ctx context.Context, c Config) (*Port, error) {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	if pid := lockedBy(lockDir, device); pid != 0 {
-		return nil, &BusyError{Path: c.Path, PID: pid, Command: command(pid)}
+		return nil, busyWith(c.Path, pid)
 	}
 	file, err := openLocked(c.Path, device)
 	if err != nil {
@@ -88,18 +88,29 @@ func openLocked(path, device string) (*os.File, error) {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("open serial port %s: lock it: %w", path, err)
 	}
+	if pseudo(fd) {
+		return os.NewFile(uintptr(fd), path), nil
+	}
+	// Who has it open without a lock would take bytes that are ours.
+	if pid := owner("/proc", device, false); pid != 0 {
+		_ = unix.Close(fd)
+		return nil, busyWith(path, pid)
+	}
 	return os.NewFile(uintptr(fd), path), nil
 }
 
 // exclusive reports whether somebody has the tty for himself, which root is not told by
 // open. A pseudo terminal keeps that mark when its holder is killed, so it says nothing there.
 func exclusive(fd int) bool {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || isPTY(st.Rdev) {
-		return false
-	}
 	on, err := unix.IoctlGetInt(fd, unix.TIOCGEXCL)
-	return err == nil && on != 0
+	return err == nil && on != 0 && !pseudo(fd)
+}
+
+// pseudo reports whether a descriptor is a pseudo terminal, whose far end often has this end open, too.
+func pseudo(fd int) bool {
+	var st unix.Stat_t
+	err := unix.Fstat(fd, &st)
+	return err == nil && isPTY(st.Rdev)
 }
 
 // setUp makes a port of a locked file.

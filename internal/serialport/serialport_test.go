@@ -350,8 +350,8 @@ func TestWhoHoldsThePortIsNamed(t *testing.T) {
 
 func TestAnOwnerThatCannotBeSeenIsSaidToBe(t *testing.T) {
 	_, c := line(t)
-	require.Zero(t, owner(t.TempDir(), c.Path))
-	require.Zero(t, owner("/proc", "/dev/nothing-there"))
+	require.Zero(t, owner(t.TempDir(), c.Path, true))
+	require.Zero(t, owner("/proc", "/dev/nothing-there", true))
 	require.ErrorContains(t, error(&BusyError{Path: "/dev/ttyS9"}), "open serial port /dev/ttyS9: held by a process that cannot be seen from here")
 	require.EqualError(t, error(&BusyError{Path: "/dev/ttyS9", PID: 1 << 30}), "open serial port /dev/ttyS9: held by process 1073741824; stop it or give it another port")
 }

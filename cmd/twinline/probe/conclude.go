@@ -31,7 +31,7 @@ func (o *options) conclude(w io.Writer, h *heard) error {
 	}
 	fmt.Fprintln(w)
 	if !h.sent.IsZero() {
-		fmt.Fprintf(w, "The answer began %s after the question.\n", h.chunks[0].At.Sub(h.sent).Round(time.Millisecond))
+		fmt.Fprintf(w, "The answer began %s after the question.\n", h.chunks[0].At.Sub(h.sent).Round(100*time.Microsecond))
 	}
 	fmt.Fprintf(w, "%s in %.1f s.\n", h.traits, h.length.Seconds())
 	o.explain(w, h)

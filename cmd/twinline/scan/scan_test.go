@@ -130,7 +130,7 @@ func TestAScaleIsFoundByAsking(t *testing.T) {
 	require.Contains(t, out, "namespace: lab")
 	require.Contains(t, out, "nodeName: edge-2")
 	require.Equal(t, 1, strings.Count(progress, "listening"), "a line without a sound is silent at every setting")
-	require.Contains(t, progress, "asking S of MT-SICS")
+	require.Contains(t, progress, "asking sics, sics-number, scpi, enter on")
 	requireRight(t, out)
 	out, progress, err = scanned(t, i, "/dev/ttyUSB9", "--baud", "9600", "--ask=false")
 	require.ErrorContains(t, err, "nothing was found")

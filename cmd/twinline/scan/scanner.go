@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/twinline/twinline/cmd/twinline/wire"
@@ -17,13 +19,13 @@ import (
 const (
 	// burstOver is a silence that ends what an instrument says at once; at 300 baud a character takes 33 ms.
 	burstOver = 300 * time.Millisecond
-	// unclear is how long is listened on, after the first byte, to what does not convince yet. To what is
-	// text it is --listen: the setting is right, and the next telegram may be whole.
-	unclear = 3 * time.Second
-	// legible is the share of text that bytes have at the right setting alone.
-	legible = 0.95
 	// glance is how many bytes are looked at before it is decided whether to listen on.
 	glance = 512
+	// legible is the share of text that bytes have at the right setting alone: there the next
+	// telegram is waited for, which may be whole. Elsewhere enoughBursts of noise are left, or enoughNoise.
+	legible      = 0.95
+	enoughBursts = 3
+	enoughNoise  = 2048
 	// answerIn is how long an answer may take, signOnIn that of a meter (IEC 62056-21: 1.5 s, and it comes at 300 baud).
 	answerIn = time.Second
 	signOnIn = 3 * time.Second
@@ -77,26 +79,23 @@ func (s *scanner) scan(ctx context.Context) error {
 
 // question asks everything at every setting.
 func (s *scanner) question(ctx context.Context) error {
-	type step struct {
-		endpoint serial.Endpoint
-		question identify.Question
-	}
-	var steps []step
-	for _, e := range s.settings {
-		for _, q := range identify.Questions() {
-			if q.Baud == 0 || e.Scheme == serial.TCP || e.Settings.Baud == q.Baud && e.Settings.DataBits == 7 {
-				steps = append(steps, step{e, q})
+	for i, e := range s.settings {
+		questions := slices.DeleteFunc(identify.Questions(), func(q identify.Question) bool {
+			return q.Baud != 0 && e.Scheme != serial.TCP && (e.Settings.Baud != q.Baud || e.Settings.DataBits != 7)
+		})
+		var names []string
+		for _, q := range questions {
+			names = append(names, q.Name)
+		}
+		s.say("asking "+strings.Join(names, ", "), i, len(s.settings), time.Duration((len(s.settings)-i)*len(questions))*answerIn, e)
+		for _, q := range questions {
+			c, ok, err := s.put(ctx, e, &q)
+			if err != nil || ctx.Err() != nil {
+				return err
 			}
-		}
-	}
-	for i, step := range steps {
-		s.say("asking "+step.question.What, i, len(steps), time.Duration(len(steps)-i)*answerIn, step.endpoint)
-		c, ok, err := s.put(ctx, step.endpoint, &step.question)
-		if err != nil || ctx.Err() != nil {
-			return err
-		}
-		if ok && s.take(step.endpoint, []identify.Candidate{c}) {
-			return nil
+			if ok && s.take(e, []identify.Candidate{c}) {
+				return nil
+			}
 		}
 	}
 	return nil
@@ -116,25 +115,25 @@ func (s *scanner) take(e serial.Endpoint, list []identify.Candidate) bool {
 	return list[0].Score >= identify.Convincing && !s.all
 }
 
-// hear listens at a setting: to one burst, and on where that is neither nothing nor convincing.
-func (s *scanner) hear(ctx context.Context, e serial.Endpoint) ([]serial.Chunk, error) {
+// hear listens at a setting, until what comes convinces or is seen to be noise.
+func (s *scanner) hear(ctx context.Context, e serial.Endpoint) (heard []serial.Chunk, err error) {
 	if err := s.tune(ctx, e); err != nil {
 		return nil, err
 	}
-	heard, err := s.line.Hear(ctx, wire.Hearing{For: s.listen, Quiet: burstOver, Whole: unclear, Enough: glance})
-	for err == nil && ctx.Err() == nil && len(heard) > 0 {
-		left := unclear - time.Since(heard[0].At)
-		if identify.Describe(heard).Printable > legible {
-			left = s.listen - time.Since(heard[0].At)
-		}
-		if list := identify.Guess(heard); left <= 0 || len(list) == 0 || list[0].Score >= identify.Convincing {
-			return heard, nil
-		}
-		var more []serial.Chunk
-		more, err = s.line.Hear(ctx, wire.Hearing{For: left, Quiet: burstOver, Enough: glance})
+	for left := s.listen; left > 0; left = s.listen - time.Since(heard[0].At) {
+		more, err := s.line.Hear(ctx, wire.Hearing{For: left, Quiet: burstOver, Enough: glance})
 		heard = append(heard, more...)
+		if err != nil || ctx.Err() != nil || len(heard) == 0 {
+			return heard, err
+		}
+		if list := identify.Guess(heard); len(list) > 0 && list[0].Score >= identify.Convincing {
+			break
+		}
+		if t := identify.Describe(heard); t.Printable < legible && (t.Bursts >= enoughBursts || t.Bytes >= enoughNoise) {
+			break
+		}
 	}
-	return heard, err
+	return heard, nil
 }
 
 // put asks one question at a setting.

@@ -99,7 +99,6 @@ func (l *Line) Send(b []byte) error {
 type Hearing struct {
 	For    time.Duration // at most; 0: until ctx ends
 	Quiet  time.Duration // it also ends when so long nothing more came; 0: it does not
-	Whole  time.Duration // it also ends so long after the first that came; 0: it does not
 	Enough int           // it also ends when so many bytes have come; 0: it does not
 	// Took is called with each chunk, and with one without Data when for identify.BurstGap nothing came. Nil: nobody wants to know.
 	Took func(c serial.Chunk)
@@ -110,7 +109,7 @@ type Hearing struct {
 func (l *Line) Hear(ctx context.Context, h Hearing) ([]serial.Chunk, error) {
 	var heard []serial.Chunk
 	size := 0
-	var until, first, last time.Time
+	var until, last time.Time
 	if h.For > 0 {
 		until = time.Now().Add(h.For)
 	}
@@ -127,10 +126,6 @@ func (l *Line) Hear(ctx context.Context, h Hearing) ([]serial.Chunk, error) {
 		if n > 0 {
 			c := serial.Chunk{At: now, Data: append([]byte(nil), buf[:n]...)}
 			heard, last, quiet = append(heard, c), now, false
-			if h.Whole > 0 && first.IsZero() {
-				first = now
-				until = sooner(until, now.Add(h.Whole))
-			}
 			for size += n; size > identify.MaxBytes && len(heard) > 1; heard = heard[1:] {
 				size -= len(heard[0].Data)
 			}

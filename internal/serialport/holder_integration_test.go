@@ -3,12 +3,15 @@
 package serialport
 
 import (
+	"errors"
 	"io"
+	"os"
 	"os/exec"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // lockingSocat is a socat that has the port open and locked.
@@ -39,6 +42,31 @@ func TestSocatThatHoldsThePortIsNamed(t *testing.T) {
 		p, err := Open(t.Context(), c)
 		return err == nil && p.Close() == nil
 	}, 20*time.Second, 10*time.Millisecond)
+}
+
+// TestWhoHasThePortOpenWithoutALockIsNamed takes a terminal of Linux that is none of the pseudo
+// terminals, of which the far end may have the near one open, too.
+func TestWhoHasThePortOpenWithoutALockIsNamed(t *testing.T) {
+	t.Attr("real", "a virtual console of Linux")
+	const console = "/dev/tty60"
+	file, err := os.OpenFile(console, os.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
+	require.NoError(t, err)
+	holder := exec.Command("sleep", "600")
+	holder.Stdin = file
+	require.NoError(t, holder.Start())
+	t.Cleanup(func() { _ = holder.Process.Kill() }) // where the test fails
+	require.NoError(t, file.Close())
+	_, err = Open(t.Context(), Config{Path: console, Baud: 9600})
+	var busy *BusyError
+	require.ErrorAs(t, err, &busy)
+	require.Equal(t, BusyError{Path: console, PID: holder.Process.Pid, Command: "sleep"}, *busy)
+	require.NoError(t, holder.Process.Kill())
+	require.Error(t, holder.Wait())
+	p, err := Open(t.Context(), Config{Path: console, Baud: 9600})
+	require.False(t, errors.As(err, &busy), "%v", err)
+	if err == nil {
+		require.NoError(t, p.Close())
+	}
 }
 
 func TestSocatFindsOurPortLocked(t *testing.T) {
