@@ -1,67 +1,45 @@
 package modbus
 
 import (
+	"sync/atomic"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/twinline/twinline/internal/link"
 	"github.com/twinline/twinline/internal/modbus"
 )
 
-// metric is one number of a line.
-type metric struct {
-	name, help string
-	kind       prometheus.ValueType
-	of         func(s *link.Stats, c *modbus.Counters) float64
-}
-
-func metrics() []metric {
-	const counter, gauge = prometheus.CounterValue, prometheus.GaugeValue
-	return []metric{
-		{"requests_total", "Requests sent.", counter, func(_ *link.Stats, c *modbus.Counters) float64 { return float64(c.Requests.Load()) }},
-		{"silent_total", "Requests without an answer in time.", counter, func(_ *link.Stats, c *modbus.Counters) float64 { return float64(c.Silent.Load()) }},
-		{"late_total", "Answers to earlier requests, discarded.", counter, func(_ *link.Stats, c *modbus.Counters) float64 { return float64(c.Late.Load()) }},
-		{"foreign_total", "Frames that answer nothing that was asked, discarded.", counter, func(_ *link.Stats, c *modbus.Counters) float64 { return float64(c.Foreign.Load()) }},
-		{"damaged_total", "Frames with a wrong checksum or header.", counter, func(_ *link.Stats, c *modbus.Counters) float64 { return float64(c.Damaged.Load()) }},
-		{"exceptions_total", "Answers that are exceptions.", counter, func(_ *link.Stats, c *modbus.Counters) float64 { return float64(c.Exceptions.Load()) }},
-		{"fences_total", "Requests sent to tell old answers from new ones.", counter, func(_ *link.Stats, c *modbus.Counters) float64 { return float64(c.Fences.Load()) }},
-		{"connects_total", "Connections made and ports opened.", counter, func(_ *link.Stats, c *modbus.Counters) float64 { return float64(c.Connects.Load()) }},
-		{"sent_bytes_total", "Bytes sent.", counter, func(_ *link.Stats, c *modbus.Counters) float64 { return float64(c.Sent.Load()) }},
-		{"received_bytes_total", "Bytes received.", counter, func(_ *link.Stats, c *modbus.Counters) float64 { return float64(c.Received.Load()) }},
-		{"busy_seconds_total", "Time that requests had the line.", counter, func(s *link.Stats, _ *modbus.Counters) float64 { return s.Busy.Seconds() }},
-		{"overdue_total", "Requests begun after they were due.", counter, func(s *link.Stats, _ *modbus.Counters) float64 { return float64(s.Late) }},
-		{"overdue_seconds_total", "By how much, together.", counter, func(s *link.Stats, _ *modbus.Counters) float64 { return s.Lateness.Seconds() }},
-		{"not_asked_total", "Requests spared because the unit did not answer lately.", counter, func(s *link.Stats, _ *modbus.Counters) float64 { return float64(s.Suspended) }},
-		{"refused_total", "Requests refused because too many waited.", counter, func(s *link.Stats, _ *modbus.Counters) float64 { return float64(s.Refused) }},
-		{"waiting", "Requests that wait for the line.", gauge, func(s *link.Stats, _ *modbus.Counters) float64 { return float64(s.Waiting) }},
-		{"units", "Units in service on the line.", gauge, func(s *link.Stats, _ *modbus.Counters) float64 { return float64(s.Stations) }},
-		{"dead_units", "Units that do not answer and are asked less often.", gauge, func(s *link.Stats, _ *modbus.Counters) float64 { return float64(s.Dead) }},
-	}
-}
-
-const metricPrefix = "twinline_modbus_line_"
-
 var _ prometheus.Collector = (*Driver)(nil)
 
-// Describe implements prometheus.Collector.
-func (d *Driver) Describe(out chan<- *prometheus.Desc) {
-	for _, m := range metrics() {
-		out <- m.desc()
+// collector exports the lines' numbers as twinline_modbus_line_….
+func (d *Driver) collector() *link.Collector[*modbus.Counters] {
+	count := func(name, help string, of func(c *modbus.Counters) *atomic.Uint64) link.Metric[*modbus.Counters] {
+		return link.Metric[*modbus.Counters]{Name: name, Help: help, Kind: prometheus.CounterValue, Of: func(_ *link.Stats, c *modbus.Counters) float64 { return float64(of(c).Load()) }}
 	}
-}
-
-func (m *metric) desc() *prometheus.Desc {
-	return prometheus.NewDesc(metricPrefix+m.name, m.help, []string{"line"}, nil)
-}
-
-// Collect implements prometheus.Collector: a set of numbers for each line, by its URL without settings.
-func (d *Driver) Collect(out chan<- prometheus.Metric) {
-	d.lines.Each(func(name string, stats link.Stats, transport modbus.Transport, made bool) {
-		counters := &modbus.Counters{} // not used yet
-		if made {
-			counters = transport.Counters()
-		}
-		for _, m := range metrics() {
-			out <- prometheus.MustNewConstMetric(m.desc(), m.kind, m.of(&stats, counters), name)
-		}
+	return link.NewCollector("twinline_modbus_line_", []link.Metric[*modbus.Counters]{
+		count("requests_total", "Requests sent.", func(c *modbus.Counters) *atomic.Uint64 { return &c.Requests }),
+		count("silent_total", "Requests without an answer in time.", func(c *modbus.Counters) *atomic.Uint64 { return &c.Silent }),
+		count("late_total", "Answers to earlier requests, discarded.", func(c *modbus.Counters) *atomic.Uint64 { return &c.Late }),
+		count("foreign_total", "Frames that answer nothing that was asked, discarded.", func(c *modbus.Counters) *atomic.Uint64 { return &c.Foreign }),
+		count("damaged_total", "Frames with a wrong checksum or header.", func(c *modbus.Counters) *atomic.Uint64 { return &c.Damaged }),
+		count("exceptions_total", "Answers that are exceptions.", func(c *modbus.Counters) *atomic.Uint64 { return &c.Exceptions }),
+		count("fences_total", "Requests sent to tell old answers from new ones.", func(c *modbus.Counters) *atomic.Uint64 { return &c.Fences }),
+		count("connects_total", "Connections made and ports opened.", func(c *modbus.Counters) *atomic.Uint64 { return &c.Connects }),
+		count("sent_bytes_total", "Bytes sent.", func(c *modbus.Counters) *atomic.Uint64 { return &c.Sent }),
+		count("received_bytes_total", "Bytes received.", func(c *modbus.Counters) *atomic.Uint64 { return &c.Received }),
+	}, func(yield func(string, *link.Stats, *modbus.Counters)) {
+		d.lines.Each(func(name string, stats link.Stats, transport modbus.Transport, made bool) {
+			counters := &modbus.Counters{} // not used yet
+			if made {
+				counters = transport.Counters()
+			}
+			yield(name, &stats, counters)
+		})
 	})
 }
+
+// Describe implements prometheus.Collector.
+func (d *Driver) Describe(out chan<- *prometheus.Desc) { d.collector().Describe(out) }
+
+// Collect implements prometheus.Collector: a set of numbers for each line, by its URL without settings.
+func (d *Driver) Collect(out chan<- prometheus.Metric) { d.collector().Collect(out) }
