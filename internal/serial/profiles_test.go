@@ -24,7 +24,7 @@ func profiled(t *testing.T, profile string, config keys, types map[string]twin.T
 		if typ == "" {
 			typ = twin.TypeDouble
 		}
-		writable := name == "presetTare" || name == "command"
+		writable := name == "command" || name == "tare set"
 		d.Properties = append(d.Properties, twin.Property{Name: name, Type: typ, Writable: writable, Visitor: visitor})
 	}
 	decl, problems := Parse(&d)
@@ -77,7 +77,7 @@ func shown(v twin.Value, q twin.Quality) string {
 func TestSICS(t *testing.T) {
 	decl := profiled(t, "sics", nil,
 		map[string]twin.Type{"unit": twin.TypeString, "stable": twin.TypeBoolean, "tareUnit": twin.TypeString, "model": twin.TypeString, "serialNumber": twin.TypeString, "firmware": twin.TypeString, "command": twin.TypeString},
-		named("weight", "unit", "stable", "tare", "tareUnit", "presetTare", "model", "serialNumber", "firmware", "command"))
+		named("weight", "unit", "stable", "tare", "tareUnit", "model", "serialNumber", "firmware", "command"))
 	require.Equal(t, 9600, decl.Config.Endpoint.Settings.Baud)
 	for property, sent := range map[string]string{"weight": "SI\r\n", "tare": "TA\r\n", "model": "I2\r\n", "firmware": "I3\r\n", "serialNumber": "I4\r\n"} {
 		require.Equal(t, sent, string(decl.requestOf(t, property).Send), property)
@@ -98,7 +98,7 @@ func TestSICS(t *testing.T) {
 		"transmission":        {"weight", "ET", outcome{refused: "transmission"}},
 		"logical":             {"weight", "EL", outcome{refused: "logical"}},
 		"another's answer":    {"weight", `I4 A "B021002593"`, outcome{not: true}},
-		"tare":                {"tare", "TA A     100.00 g", outcome{values: map[string]string{"tare": "100", "tareUnit": "g", "presetTare": "100"}}},
+		"tare":                {"tare", "TA A     100.00 g", outcome{values: map[string]string{"tare": "100", "tareUnit": "g"}}},
 		"tare, busy":          {"tare", "TA I", outcome{refused: "busy"}},
 		"tare is no weight":   {"tare", "S S     100.00 g", outcome{not: true}},
 		"model":               {"model", `I2 A "XP204 Excellence 220.0090 g"`, outcome{values: map[string]string{"model": "XP204 Excellence 220.0090 g"}}},
@@ -127,8 +127,8 @@ func (d *Declaration) check(t *testing.T, asked, answer string, want outcome) {
 }
 
 func TestSICSIsSet(t *testing.T) {
-	decl := profiled(t, "sics", keys{"values": keys{"unit": "kg"}}, map[string]twin.Type{"command": twin.TypeString}, named("presetTare", "command"))
-	r, held, err := decl.fieldOf(t, "presetTare").Command(&decl.Config, twin.FloatValue(12.5))
+	decl := profiled(t, "sics", keys{"values": keys{"unit": "kg"}}, map[string]twin.Type{"command": twin.TypeString}, map[string]keys{"tare set": {"field": "tare"}, "command": {"field": "command"}})
+	r, held, err := decl.fieldOf(t, "tare set").Command(&decl.Config, twin.FloatValue(12.5))
 	require.NoError(t, err)
 	require.Equal(t, "TA 12.5 kg\r\n", string(r.Send))
 	require.Equal(t, twin.FloatValue(12.5), held)

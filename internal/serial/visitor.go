@@ -56,6 +56,10 @@ func (p *parser) withField(prop *twin.Property) map[string]any {
 	keys := prop.Visitor
 	name, _ := keys["field"].(string)
 	if base, ok := p.profile.fields[name].(map[string]any); ok {
+		if _, own := keys["write"]; !own && !prop.Writable { // what can be set need not be
+			base = maps.Clone(base)
+			delete(base, "write")
+		}
 		keys = overlay(base, keys)
 		delete(keys, "field")
 	}

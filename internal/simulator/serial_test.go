@@ -274,9 +274,9 @@ func TestProfiles(t *testing.T) {
 		"toledo with a checksum": {keys{"profile": "toledo", "framing": keys{"after": 1}}, []twin.Property{property("weight", twin.TypeInt, keys{"field": "weight"})}, map[string]twin.Value{"weight": twin.IntValue(999999)}},
 		"sics": {keys{"profile": "sics"}, []twin.Property{
 			property("weight", twin.TypeDouble, keys{"field": "weight"}), property("unit", twin.TypeString, keys{"field": "unit"}), property("stable", twin.TypeBoolean, keys{"field": "stable"}),
-			property("model", twin.TypeString, keys{"field": "model"}), writable("presetTare", twin.TypeDouble, keys{"field": "presetTare"}),
+			property("model", twin.TypeString, keys{"field": "model"}), writable("tare", twin.TypeDouble, keys{"field": "tare"}),
 		}, map[string]twin.Value{
-			"weight": twin.FloatValue(-0.125), "unit": twin.StringValue("mg"), "stable": twin.BoolValue(true), "model": twin.StringValue("XPR 205"), "presetTare": twin.FloatValue(12),
+			"weight": twin.FloatValue(-0.125), "unit": twin.StringValue("mg"), "stable": twin.BoolValue(true), "model": twin.StringValue("XPR 205"), "tare": twin.FloatValue(12),
 		}},
 		"sics that speaks": {keys{"profile": "sics"}, []twin.Property{
 			property("weight", twin.TypeDouble, keys{"field": "stream.weight"}), property("unit", twin.TypeString, keys{"field": "stream.unit"}),
