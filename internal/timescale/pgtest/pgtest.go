@@ -15,8 +15,10 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 )
 
@@ -114,6 +116,19 @@ func (s *Server) run(t testing.TB, name string, args ...string) {
 	}
 }
 
+// drop drops a database. While an autovacuum worker or a job of TimescaleDB's own is in it, which
+// run as the superuser, that is refused to its owner (procarray.c, TerminateOtherDBBackends).
+func drop(t testing.TB, try func() error) {
+	t.Helper()
+	const privilege, within, pause = "42501", 20 * time.Second, 20 * time.Millisecond
+	var refused *pgconn.PgError
+	err := try()
+	for begin := time.Now(); errors.As(err, &refused) && refused.Code == privilege && time.Since(begin) < within; err = try() {
+		time.Sleep(pause)
+	}
+	require.NoError(t, err)
+}
+
 // Database makes an empty database and returns its DSN. A server that is not
 // ours has it dropped when the test ends.
 func (s *Server) Database(t testing.TB) string {
@@ -125,17 +140,17 @@ func (s *Server) Database(t testing.TB) string {
 	cfg, err := pgx.ParseConfig(admin)
 	require.NoError(t, err)
 	name := fmt.Sprintf("test_%d_%d", os.Getpid(), s.made.Add(1))
-	exec := func(ctx context.Context, sql string) {
+	exec := func(ctx context.Context, sql string) error {
 		conn, err := pgx.ConnectConfig(ctx, cfg)
 		require.NoError(t, err)
 		defer func() { _ = conn.Close(ctx) }()
 		_, err = conn.Exec(ctx, sql)
-		require.NoError(t, err)
+		return err
 	}
-	exec(t.Context(), "CREATE DATABASE "+name)
+	require.NoError(t, exec(t.Context(), "CREATE DATABASE "+name))
 	t.Attr("real", version(t, cfg))
 	if s.base != "" {
-		t.Cleanup(func() { exec(context.WithoutCancel(t.Context()), "DROP DATABASE "+name+" WITH (FORCE)") })
+		t.Cleanup(func() { drop(t, func() error { return exec(context.WithoutCancel(t.Context()), "DROP DATABASE "+name+" WITH (FORCE)") }) })
 	}
 	dsn := fmt.Sprintf("host=%s port=%d user=%s dbname=%s sslmode=disable", cfg.Host, cfg.Port, cfg.User, name)
 	if cfg.Password != "" {
