@@ -150,7 +150,9 @@ func (s *Server) Database(t testing.TB) string {
 	require.NoError(t, exec(t.Context(), "CREATE DATABASE "+name))
 	t.Attr("real", version(t, cfg))
 	if s.base != "" {
-		t.Cleanup(func() { drop(t, func() error { return exec(context.WithoutCancel(t.Context()), "DROP DATABASE "+name+" WITH (FORCE)") }) })
+		t.Cleanup(func() {
+			drop(t, func() error { return exec(context.WithoutCancel(t.Context()), "DROP DATABASE "+name+" WITH (FORCE)") })
+		})
 	}
 	dsn := fmt.Sprintf("host=%s port=%d user=%s dbname=%s sslmode=disable", cfg.Host, cfg.Port, cfg.User, name)
 	if cfg.Password != "" {
