@@ -125,10 +125,27 @@ func (f *Format) inverse(value twin.Value) (*big.Rat, error) {
 func (f *Format) integerOf(value twin.Value, exact *big.Rat) (*big.Int, error) {
 	n := nearest(exact)
 	lo, hi := f.limits()
-	if n.Cmp(lo) < 0 || n.Cmp(hi) > 0 {
+	if n.Cmp(lo) >= 0 && n.Cmp(hi) <= 0 {
+		return n, nil
+	}
+	end := lo
+	if n.Cmp(hi) > 0 {
+		end = hi
+	}
+	if !f.reads(end, value) { // the shortest decimal of a float64 may be a little beyond what it was read from
 		return nil, fmt.Errorf("%s is beyond what %s holds: use %s to %s", value, f.name, f.shown(lo, hi), f.shown(hi, lo))
 	}
-	return n, nil
+	return end, nil
+}
+
+// reads reports whether an integer that the form holds is read as value.
+func (f *Format) reads(n *big.Int, value twin.Value) bool {
+	raw := n.Uint64()
+	if n.Sign() < 0 {
+		raw = uint64(n.Int64())
+	}
+	held, _ := f.number(raw)
+	return held.Equal(value)
 }
 
 // shown is the smaller end of the range in engineering units where the scale

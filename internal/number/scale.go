@@ -12,8 +12,8 @@ import (
 //
 // Scale and offset are taken as the decimals they were written as. An integer is
 // scaled in integers and divided once by a power of ten, so 205 with the scale 0.1 is the
-// float64 that prints as 20.5, never 20.500000000000004. What is too large or too fine for that, and what the
-// device already sends as a float, is scaled in float64 and rounded to 15 significant digits.
+// float64 that prints as 20.5, never 20.500000000000004. Scales that are too large or too fine for that, and what the
+// device already sends as a float, are scaled in float64 and rounded to 15 significant digits.
 type scaler struct {
 	identity bool
 	exact    bool    // the next three hold
@@ -102,12 +102,24 @@ func (s *scaler) float(raw uint64, neg bool) float64 {
 	if s.identity {
 		return x
 	}
-	if s.exact {
-		if n, ok := s.product(raw, neg); ok {
-			return float64(n) / s.pow
-		}
+	if !s.exact {
+		return round15(x*s.scale + s.offset)
 	}
-	return round15(x*s.scale + s.offset)
+	if n, ok := s.product(raw, neg); ok && max(n, -n) <= maxExact {
+		return float64(n) / s.pow
+	}
+	return s.wide(raw, neg)
+}
+
+// wide is float for products that no float64 is: rounded once, at the end.
+func (s *scaler) wide(raw uint64, neg bool) float64 {
+	n := new(big.Int).SetUint64(raw)
+	if neg {
+		n.SetInt64(int64(raw))
+	}
+	n.Add(n.Mul(n, big.NewInt(s.mul)), big.NewInt(s.add))
+	x, _ := new(big.Rat).SetFrac(n, big.NewInt(s.powInt)).Float64()
+	return x
 }
 
 // integer scales raw to an integer, cutting off decimals; ok is false beyond 64 bits.

@@ -294,8 +294,9 @@ func TestTheNearestValueIsFound(t *testing.T) {
 }
 
 func FuzzDecodeText(f *testing.F) {
-	for i, sent := range []string{" +0012.50 ", "1.5E+03", "---", "nan", "FFFF", "ON", "S", "\xff\x00", "-9223372036854775808", "1e-9999"} {
+	for i, sent := range []string{" +0012.50 ", "1.5E+03", "---", "nan", "FFFF", "ON", "S", "\xff\x00", "-9223372036854775808", "1e-9999", "FFFFFFFFFFFFFFFF"} {
 		f.Add(uint8(i), sent)
+		f.Add(uint8(6), sent) // hex, scaled
 	}
 	f.Fuzz(func(t *testing.T, kind uint8, sent string) {
 		decls := []Decl{
