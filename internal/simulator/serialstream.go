@@ -30,17 +30,8 @@ func (l *serialLine) speak(ctx context.Context, i *Instrument, s *stream) {
 	tick := time.NewTicker(s.every)
 	defer tick.Stop()
 	for {
-		i.mu.Lock()
-		frame, err := i.says(s)
-		fault, faulty := i.faults.next()
-		i.mu.Unlock()
-		if !faulty {
-			fault.Do = ""
-		}
-		if err != nil {
-			i.log.Warn("nothing said", "device", i.id.String(), "error", err)
-		} else {
-			l.broadcast(ctx, frame, fault)
+		if clients := l.hearers(); len(clients) > 0 {
+			l.say(ctx, i, s, clients)
 		}
 		select {
 		case <-tick.C:
@@ -50,16 +41,33 @@ func (l *serialLine) speak(ctx context.Context, i *Instrument, s *stream) {
 	}
 }
 
-func (l *serialLine) broadcast(ctx context.Context, frame []byte, fault Fault) {
+// hearers are those who are on the line. What is said to nobody counts for no fault, or every second
+// one might never be seen by a client that comes back for the others.
+func (l *serialLine) hearers() []*client {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Collect(maps.Keys(l.clients))
+}
+
+// say sends a stream's frame once.
+func (l *serialLine) say(ctx context.Context, i *Instrument, s *stream, clients []*client) {
+	i.mu.Lock()
+	frame, err := i.says(s)
+	fault, faulty := i.faults.next()
+	i.mu.Unlock()
+	if err != nil {
+		i.log.Warn("nothing said", "device", i.id.String(), "error", err)
+		return
+	}
+	if !faulty {
+		fault.Do = ""
+	}
 	if fault.Do == Late || fault.Do == Hang {
 		if pause(ctx, fault.delay()) != nil || fault.Do == Hang {
 			return
 		}
 		fault.Do = ""
 	}
-	l.mu.Lock()
-	clients := slices.Collect(maps.Keys(l.clients))
-	l.mu.Unlock()
 	for _, c := range clients {
 		c.forget()
 		if c.write(ctx, frame, fault) != nil && c.drop != nil {
