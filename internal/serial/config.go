@@ -98,11 +98,11 @@ func Parse(device *twin.Device) (*Declaration, []twin.Problem) {
 		return nil, p.problems
 	}
 	p.answers()
-	switch library := p.profile.library; {
-	case library.only != nil:
-		p.decl.Config.decode = library.only(p.decl.telegramFields())
+	switch d := p.profile.dissector; {
+	case d.only != nil:
+		p.decl.Config.decode = d.only(p.decl.telegramFields())
 	case p.profile.decodes:
-		p.decl.Config.decode = library.all()
+		p.decl.Config.decode = d.all()
 	}
 	return &p.decl, p.problems
 }

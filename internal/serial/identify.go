@@ -179,7 +179,7 @@ func trial(config map[string]any) (Config, []Field, error) {
 	name, _ := config["profile"].(string)
 	p, _ := profileOf(name)
 	if p.decodes {
-		decl.Config.decode = p.library.all()
+		decl.Config.decode = p.dissector.all()
 	}
 	var fields []Field
 	for _, name := range slices.Sorted(maps.Keys(p.fields)) {

@@ -24,15 +24,15 @@ var profileFiles embed.FS
 
 // profile is what one name stands for.
 type profile struct {
-	name    string
-	title   string
-	keys    map[string]any    // of the device's configData
-	fields  map[string]any    // named visitors
-	numbers map[string]any    // keys of every visitor of a number
-	usual   serialport.Config // settings of the line
-	decodes bool              // by library; else the fields say where their values are
-	library library
-	dialog  bool // of IEC 62056-21
+	name      string
+	title     string
+	keys      map[string]any    // of the device's configData
+	fields    map[string]any    // named visitors
+	numbers   map[string]any    // keys of every visitor of a number
+	usual     serialport.Config // settings of the line
+	decodes   bool              // by dissector; else the fields say where their values are
+	dissector dissector
+	dialog    bool // of IEC 62056-21
 }
 
 // profileFile is one of profiles/*.yaml.
@@ -40,23 +40,23 @@ type profileFile struct {
 	Title   string         `json:"title"`
 	Source  string         `json:"source"`  // the specification that it follows
 	Line    string         `json:"line"`    // usual settings, as the query of a URL
-	Decode  string         `json:"decode"`  // the library that takes its frames apart
+	Decode  string         `json:"decode"`  // the dissector that takes its frames apart
 	Config  map[string]any `json:"config"`  // keys of the device's configData
 	Fields  map[string]any `json:"fields"`  // what visitors may name as field: keys of a visitor
 	Numbers map[string]any `json:"numbers"` // keys of every visitor of an INT, FLOAT or DOUBLE
 }
 
-// library takes the frames of a profile apart.
-type library struct {
+// dissector takes the frames of a profile apart.
+type dissector struct {
 	all func() decoder
 	// only reads some fields alone; nil: that is not cheaper.
 	only func(fields []string) decoder
 }
 
-// libraries are known to profiles by their names.
-func libraries() map[string]library {
-	plain := func(d decoder) library { return library{all: func() decoder { return d }} }
-	return map[string]library{
+// dissectors are known to profiles by their names.
+func dissectors() map[string]dissector {
+	plain := func(d decoder) dissector { return dissector{all: func() decoder { return d }} }
+	return map[string]dissector{
 		"nmea": {
 			all:  func() decoder { return sentences(nmea.New()) },
 			only: func(fields []string) decoder { return sentences(nmea.Only(fields...)) },
@@ -120,8 +120,8 @@ func readProfile(name string) (profile, error) {
 	}
 	p := profile{name: name, title: file.Title, keys: file.Config, fields: file.Fields, numbers: file.Numbers, usual: defaults()}
 	if file.Decode != "" {
-		if p.library, p.decodes = libraries()[file.Decode]; !p.decodes {
-			return p, fmt.Errorf("profile %s: no library %q", name, file.Decode)
+		if p.dissector, p.decodes = dissectors()[file.Decode]; !p.decodes {
+			return p, fmt.Errorf("profile %s: no dissector %q", name, file.Decode)
 		}
 	}
 	p.dialog = file.Decode == "iec62056"
