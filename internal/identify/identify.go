@@ -219,22 +219,15 @@ const maxFields = 256
 
 // merged puts the values of frames together, each name once, in the order in which they came.
 func merged(frames [][]telegram.Field) []Field {
-	var list []Field
-	at := map[string]int{}
+	s := &fieldSet{at: map[string]int{}}
 	for _, frame := range frames {
 		for _, v := range frame {
-			i, known := at[v.Name]
-			if !known {
-				if i = len(list); i == maxFields {
-					continue
-				}
-				at[v.Name] = i
-				list = append(list, Field{Name: v.Name, Visitor: map[string]any{"field": v.Name}})
+			if f := s.field(v.Name, map[string]any{"field": v.Name}); f != nil {
+				f.see(v.Text, v.Unit, v.Quality)
 			}
-			list[i].see(v.Text, v.Unit, v.Quality)
 		}
 	}
-	return list
+	return s.list
 }
 
 // see notes a value of the field.

@@ -148,17 +148,24 @@ type fieldSet struct {
 	at   map[string]int
 }
 
-// see notes a value of a field; visitor is what is declared for it when it is new.
-func (s *fieldSet) see(name, text, unit string, visitor map[string]any) {
+// field returns the field of a name, nil where there are too many; visitor is what is declared for it when it is new.
+func (s *fieldSet) field(name string, visitor map[string]any) *Field {
 	i, known := s.at[name]
 	if !known {
 		if i = len(s.list); i == maxFields {
-			return
+			return nil
 		}
 		s.at[name] = i
 		s.list = append(s.list, Field{Name: name, Visitor: visitor})
 	}
-	s.list[i].see(text, unit, "")
+	return &s.list[i]
+}
+
+// see notes a good value of a field.
+func (s *fieldSet) see(name, text, unit string, visitor map[string]any) {
+	if f := s.field(name, visitor); f != nil {
+		f.see(text, unit, "")
+	}
 }
 
 // flatten notes all scalars of a document.
