@@ -1,12 +1,21 @@
 package link
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // Metric is one number of a line. C is what a driver counts on a line besides.
 type Metric[C any] struct {
 	Name, Help string
 	Kind       prometheus.ValueType
 	Of         func(s *Stats, c C) float64
+}
+
+// Count is a Metric of a number that a driver counts.
+func Count[C any](name, help string, of func(c C) *atomic.Uint64) Metric[C] {
+	return Metric[C]{name, help, prometheus.CounterValue, func(_ *Stats, c C) float64 { return float64(of(c).Load()) }}
 }
 
 // Collector is a prometheus.Collector of the lines of a driver. Each metric has the label

@@ -13,20 +13,17 @@ var _ prometheus.Collector = (*Driver)(nil)
 
 // collector exports the lines' numbers as twinline_modbus_line_….
 func (d *Driver) collector() *link.Collector[*modbus.Counters] {
-	count := func(name, help string, of func(c *modbus.Counters) *atomic.Uint64) link.Metric[*modbus.Counters] {
-		return link.Metric[*modbus.Counters]{Name: name, Help: help, Kind: prometheus.CounterValue, Of: func(_ *link.Stats, c *modbus.Counters) float64 { return float64(of(c).Load()) }}
-	}
 	return link.NewCollector("twinline_modbus_line_", []link.Metric[*modbus.Counters]{
-		count("requests_total", "Requests sent.", func(c *modbus.Counters) *atomic.Uint64 { return &c.Requests }),
-		count("silent_total", "Requests without an answer in time.", func(c *modbus.Counters) *atomic.Uint64 { return &c.Silent }),
-		count("late_total", "Answers to earlier requests, discarded.", func(c *modbus.Counters) *atomic.Uint64 { return &c.Late }),
-		count("foreign_total", "Frames that answer nothing that was asked, discarded.", func(c *modbus.Counters) *atomic.Uint64 { return &c.Foreign }),
-		count("damaged_total", "Frames with a wrong checksum or header.", func(c *modbus.Counters) *atomic.Uint64 { return &c.Damaged }),
-		count("exceptions_total", "Answers that are exceptions.", func(c *modbus.Counters) *atomic.Uint64 { return &c.Exceptions }),
-		count("fences_total", "Requests sent to tell old answers from new ones.", func(c *modbus.Counters) *atomic.Uint64 { return &c.Fences }),
-		count("connects_total", "Connections made and ports opened.", func(c *modbus.Counters) *atomic.Uint64 { return &c.Connects }),
-		count("sent_bytes_total", "Bytes sent.", func(c *modbus.Counters) *atomic.Uint64 { return &c.Sent }),
-		count("received_bytes_total", "Bytes received.", func(c *modbus.Counters) *atomic.Uint64 { return &c.Received }),
+		link.Count("requests_total", "Requests sent.", func(c *modbus.Counters) *atomic.Uint64 { return &c.Requests }),
+		link.Count("silent_total", "Requests without an answer in time.", func(c *modbus.Counters) *atomic.Uint64 { return &c.Silent }),
+		link.Count("late_total", "Answers to earlier requests, discarded.", func(c *modbus.Counters) *atomic.Uint64 { return &c.Late }),
+		link.Count("foreign_total", "Frames that answer nothing that was asked, discarded.", func(c *modbus.Counters) *atomic.Uint64 { return &c.Foreign }),
+		link.Count("damaged_total", "Frames with a wrong checksum or header.", func(c *modbus.Counters) *atomic.Uint64 { return &c.Damaged }),
+		link.Count("exceptions_total", "Answers that are exceptions.", func(c *modbus.Counters) *atomic.Uint64 { return &c.Exceptions }),
+		link.Count("fences_total", "Requests sent to tell old answers from new ones.", func(c *modbus.Counters) *atomic.Uint64 { return &c.Fences }),
+		link.Count("connects_total", "Connections made and ports opened.", func(c *modbus.Counters) *atomic.Uint64 { return &c.Connects }),
+		link.Count("sent_bytes_total", "Bytes sent.", func(c *modbus.Counters) *atomic.Uint64 { return &c.Sent }),
+		link.Count("received_bytes_total", "Bytes received.", func(c *modbus.Counters) *atomic.Uint64 { return &c.Received }),
 	}, func(yield func(string, *link.Stats, *modbus.Counters)) {
 		d.lines.Each(func(name string, stats link.Stats, transport modbus.Transport, made bool) {
 			counters := &modbus.Counters{} // not used yet
