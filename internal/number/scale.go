@@ -113,12 +113,11 @@ func (s *scaler) float(raw uint64, neg bool) float64 {
 
 // wide is float for products that no float64 is: rounded once, at the end.
 func (s *scaler) wide(raw uint64, neg bool) float64 {
-	n := new(big.Int).SetUint64(raw)
+	d := decimal{neg: neg, m: raw}
 	if neg {
-		n.SetInt64(int64(raw))
+		d.m = -raw
 	}
-	n.Add(n.Mul(n, big.NewInt(s.mul)), big.NewInt(s.add))
-	x, _ := new(big.Rat).SetFrac(n, big.NewInt(s.powInt)).Float64()
+	x, _ := s.exactOf(&d).Float64()
 	return x
 }
 
