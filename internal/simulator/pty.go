@@ -2,6 +2,7 @@ package simulator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,7 +22,7 @@ func openPTY(path string) (near, far *os.File, err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, nil, fmt.Errorf("make serial line %s: %w", path, err)
 	}
-	near, far, err = newPTY()
+	near, far, err = NewPTY()
 	if err != nil {
 		return nil, nil, fmt.Errorf("make serial line %s: %w", path, err)
 	}
@@ -29,9 +30,6 @@ func openPTY(path string) (near, far *os.File, err error) {
 		_ = near.Close()
 		_ = far.Close()
 		return nil, nil, fmt.Errorf("make serial line %s: %w", path, err)
-	}
-	if err := raw(far); err != nil {
-		return fail(err)
 	}
 	if err := far.Chmod(0o666); err != nil {
 		return fail(err)
@@ -89,9 +87,9 @@ func keepUnlocked(ctx context.Context, far *os.File) {
 	}
 }
 
-// newPTY opens a pseudo terminal (pty(7)). The near end does not block a
-// thread, so that closing it ends a Read.
-func newPTY() (near, far *os.File, err error) {
+// NewPTY opens a pseudo terminal (pty(7)) that passes bytes on as they are. The near end
+// does not block a thread, so that closing it ends a Read. The caller closes both.
+func NewPTY() (near, far *os.File, err error) {
 	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open /dev/ptmx: %w", err)
@@ -105,8 +103,10 @@ func newPTY() (near, far *os.File, err error) {
 		far, err = os.OpenFile("/dev/pts/"+strconv.Itoa(number), os.O_RDWR|unix.O_NOCTTY, 0)
 	}
 	if err != nil {
-		_ = near.Close()
-		return nil, nil, err
+		return nil, nil, errors.Join(fmt.Errorf("make a pseudo terminal: %w", err), near.Close())
+	}
+	if err := raw(far); err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("make a pseudo terminal raw: %w", err), near.Close(), far.Close())
 	}
 	return near, far, nil
 }

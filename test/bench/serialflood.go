@@ -14,9 +14,8 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/twinline/twinline/internal/framing"
+	"github.com/twinline/twinline/internal/simulator"
 )
 
 // The flood: a frame without an end, as fast as the mapper takes it.
@@ -60,7 +59,7 @@ func floodMapper(ctx context.Context, o options, dir, self string) error {
 	if err != nil {
 		return err
 	}
-	near, far, err := newLine()
+	near, far, err := simulator.NewPTY()
 	if err != nil {
 		return err
 	}
@@ -172,34 +171,6 @@ func heard(ctx context.Context, near *os.File, line string) error {
 		}
 	}
 	return fmt.Errorf("%q was said for 15 s and not heard", line)
-}
-
-// newLine opens a pseudo terminal (pty(7)) that passes bytes on as they are.
-func newLine() (near, far *os.File, err error) {
-	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, fmt.Errorf("open /dev/ptmx: %w", err)
-	}
-	near = os.NewFile(uintptr(fd), "/dev/ptmx")
-	number, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	if err == nil {
-		err = unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0)
-	}
-	if err == nil {
-		far, err = os.OpenFile("/dev/pts/"+strconv.Itoa(number), os.O_RDWR|unix.O_NOCTTY, 0)
-	}
-	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("make a pseudo terminal: %w", err), near.Close())
-	}
-	t, err := unix.IoctlGetTermios(int(far.Fd()), unix.TCGETS)
-	if err == nil {
-		t.Iflag, t.Oflag, t.Lflag = 0, 0, 0
-		err = unix.IoctlSetTermios(int(far.Fd()), unix.TCSETS, t)
-	}
-	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("make a pseudo terminal raw: %w", err), near.Close(), far.Close())
-	}
-	return near, far, nil
 }
 
 // endless is the loop by hand: it reads one line of so many bytes, and prints its memory.
