@@ -120,12 +120,13 @@ func (s *Server) run(t testing.TB, name string, args ...string) {
 // run as the superuser, that is refused to its owner (procarray.c, TerminateOtherDBBackends).
 func drop(t testing.TB, try func() error) {
 	t.Helper()
-	const privilege, within, pause = "42501", 20 * time.Second, 20 * time.Millisecond
-	var refused *pgconn.PgError
-	err := try()
-	for begin := time.Now(); errors.As(err, &refused) && refused.Code == privilege && time.Since(begin) < within; err = try() {
-		time.Sleep(pause)
-	}
+	const insufficientPrivilege = "42501"
+	var err error
+	require.Eventually(t, func() bool {
+		var refused *pgconn.PgError
+		err = try()
+		return !errors.As(err, &refused) || refused.Code != insufficientPrivilege
+	}, 20*time.Second, 20*time.Millisecond, "the server's workers stay in it")
 	require.NoError(t, err)
 }
 
