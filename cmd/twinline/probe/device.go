@@ -85,6 +85,8 @@ func (p *poll) run(ctx context.Context) error {
 		names[i] = p.device.Properties[i].Name
 		p.known[i] = twin.Reading{Property: names[i], Quality: mapper.NothingNew}
 	}
+	tick := time.NewTicker(watchCycle)
+	defer tick.Stop()
 	for {
 		readings, err := p.conn.Read(ctx, names)
 		if ctx.Err() != nil {
@@ -105,7 +107,9 @@ func (p *poll) run(ctx context.Context) error {
 		if err != nil || p.watch && p.over() {
 			return err
 		}
-		if !pause(ctx, watchCycle) {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
 			return p.end()
 		}
 	}
@@ -169,16 +173,4 @@ func said(q twin.Quality) string {
 		return "nothing said"
 	}
 	return quality(q)
-}
-
-// pause waits; false: the context ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

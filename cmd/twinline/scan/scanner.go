@@ -58,7 +58,7 @@ func (s *scanner) elapsed() time.Duration { return time.Since(s.begin).Round(100
 // scan listens and then asks, until something convinces or ctx ends. What was found so far is in finds.
 func (s *scanner) scan(ctx context.Context) error {
 	for i, e := range s.settings {
-		s.say("listening", i, len(s.settings), time.Duration(len(s.settings)-i)*s.listen, e)
+		s.say("listening", i, len(s.settings), 2*time.Duration(len(s.settings)-i)*s.listen, e) // to the first byte, and from it on
 		heard, err := s.hear(ctx, e)
 		if err != nil || ctx.Err() != nil {
 			return err
@@ -87,7 +87,8 @@ func (s *scanner) question(ctx context.Context) error {
 		for _, q := range questions {
 			names = append(names, q.Name)
 		}
-		s.say("asking "+strings.Join(names, ", "), i, len(s.settings), time.Duration((len(s.settings)-i)*len(questions))*answerIn, e)
+		left := time.Duration((len(s.settings)-i)*(len(questions)-1))*answerIn + time.Duration(len(s.settings)-i)*signOnIn
+		s.say("asking "+strings.Join(names, ", "), i, len(s.settings), left, e)
 		for _, q := range questions {
 			c, ok, err := s.put(ctx, e, &q)
 			if err != nil || ctx.Err() != nil {

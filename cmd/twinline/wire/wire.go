@@ -35,19 +35,13 @@ type Line struct {
 	Start  time.Time // when it was opened
 }
 
-// Open opens a line. An error of a port that somebody else has is a *serialport.BusyError.
+// Open opens a line. Errors are the dialer's, which name the line and, of a port that is taken, who has it.
 func Open(ctx context.Context, e serial.Endpoint, dial Dial) (*Line, error) {
 	ctx, cancel := context.WithTimeout(ctx, OpenTimeout)
 	defer cancel()
 	stream, err := dial(e)(ctx)
-	var busy *serialport.BusyError
-	switch {
-	case errors.As(err, &busy):
-		return nil, busy
-	case err != nil && strings.HasPrefix(err.Error(), "open "):
+	if err != nil {
 		return nil, err
-	case err != nil:
-		return nil, fmt.Errorf("open %s: %w", e, err)
 	}
 	return &Line{stream: stream, Start: time.Now()}, nil
 }

@@ -2,7 +2,6 @@ package wire
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
 	"sync"
@@ -16,6 +15,7 @@ import (
 	"github.com/twinline/twinline/internal/identify"
 	"github.com/twinline/twinline/internal/serial"
 	"github.com/twinline/twinline/internal/serialport"
+	driver "github.com/twinline/twinline/mappers/serial"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -150,15 +150,22 @@ func TestTargets(t *testing.T) {
 }
 
 func TestAnOpeningThatFailsNamesTheLine(t *testing.T) {
-	dial := func(err error) Dial {
-		return func(serial.Endpoint) serial.Dialer {
-			return func(context.Context) (serial.Stream, error) { return nil, err }
-		}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	address := l.Addr().String()
+	require.NoError(t, l.Close()) // nobody is there
+	usual, _ := serial.Usual("")
+	for target, names := range map[string]string{
+		"tcp://" + address: address, "rfc2217://" + address: address, "/dev/no-such-tty": "/dev/no-such-tty",
+	} {
+		e, err := Target(target, usual)
+		require.NoError(t, err)
+		_, err = Open(t.Context(), e, driver.Dial)
+		require.ErrorContains(t, err, names)
 	}
-	e := serial.Endpoint{Scheme: serial.TCP, Address: "h:1"}
-	_, err := Open(t.Context(), e, dial(errors.New("refused")))
-	require.EqualError(t, err, "open tcp://h:1: refused")
 	busy := &serialport.BusyError{Path: "/dev/x", PID: 4711, Command: "gpsd"}
-	_, err = Open(t.Context(), e, dial(busy))
+	_, err = Open(t.Context(), serial.Endpoint{}, func(serial.Endpoint) serial.Dialer {
+		return func(context.Context) (serial.Stream, error) { return nil, busy }
+	})
 	require.Equal(t, busy, err)
 }
